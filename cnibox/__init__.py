@@ -1,0 +1,3 @@
+"""Every CNI plugin in one file."""
+
+__version__ = "0.1.0"

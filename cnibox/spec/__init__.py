@@ -1,0 +1,1 @@
+"""The CNI specification (https://www.cni.dev/docs/spec/) as data. No I/O, no Linux."""

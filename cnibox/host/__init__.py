@@ -1,0 +1,1 @@
+"""The one gate to the machine: namespaces, links, addresses, routes, sysctls, files, packet filters. Nothing of CNI."""

@@ -1,0 +1,129 @@
+"""Addresses of a link. An address is a Cidr-like object: `str()` gives "10.1.2.3/24", and `.version` 4 or 6."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+from .journal import HostError
+from .namespace import attempt
+from .netlink import rtnl
+from .netlink.rtnl import AF_INET, AF_INET6, IFA_F_DADFAILED, IFA_F_NODAD, IFA_F_TENTATIVE
+from .netlink.socket import NLM_F_CREATE, NLM_F_EXCL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from .journal import Undo
+    from .links import Link
+    from .namespace import Message, Namespace
+
+    class Address(Protocol):
+        """An address with the length of its prefix."""
+
+        @property
+        def version(self) -> int: ...
+        @property
+        def prefix(self) -> int: ...
+
+
+class Assigned:
+    """An address as the kernel tells it: "10.1.2.3/24", its scope (linux/rtnetlink.h) and flags (linux/if_addr.h)."""
+
+    def __init__(self, message: dict[str, Any]) -> None:
+        found = dict(message["attrs"])
+        self.text = f"{found.get('IFA_LOCAL') or found['IFA_ADDRESS']}/{message['prefixlen']}"
+        self.version = 6 if message["family"] == AF_INET6 else 4
+        self.index: int = message["index"]
+        self.scope: int = message["scope"]
+        self.flags: int = found.get("IFA_FLAGS", message["flags"])
+
+
+def of(namespace: Namespace, link: Link) -> list[Assigned]:
+    """The link's addresses, IPv4 first."""
+    found = []
+    for family in (AF_INET, AF_INET6):
+        body = {"family": family, "index": link.index, "attrs": []}
+        found += [Assigned(message) for message in namespace.netlink.dump(rtnl.RTM_GETADDR, body)]
+    return [address for address in found if address.index == link.index]
+
+
+def add(
+    namespace: Namespace,
+    link: Link,
+    address: Address,
+    *,
+    dad: bool = False,
+    undo: Undo | None = None,
+    shared: bool = False,
+) -> None:
+    """Assign an address; it goes with its link.
+
+    Without `dad` an IPv6 address is usable at once: duplicate address detection (RFC 4862, 5.4) takes one to two seconds, and
+    on a link of our own making with addresses from IPAM has nothing to find.
+    """
+    say = f"{namespace.ip} address add {address} dev {link.name}"
+    message = _message(rtnl.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, link, address, dad)
+    namespace.change(say + (" nodad" if address.version == 6 and not dad else ""), message, undo, shared=shared)
+
+
+def remove(namespace: Namespace, link: Link, address: Address) -> None:
+    """Take an address away from a shared link."""
+    say = f"{namespace.ip} address delete {address} dev {link.name}"
+    message = _message(rtnl.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, link, address, False)
+
+    def undo() -> None:
+        attempt(lambda: namespace.send(f"undo: {say}", message), errno.EEXIST)
+
+    namespace.change(say, _message(rtnl.RTM_DELADDR, 0, link, address, False), undo, shared=True)
+
+
+def removal(namespace: Namespace, link: Link, address: Address) -> Undo:
+    """What undoes the assignment of an address; it may be gone already, with or without its link."""
+    say = f"{namespace.ip} address delete {address} dev {link.name}"
+    message = _message(rtnl.RTM_DELADDR, 0, link, address, False)
+    return lambda: attempt(lambda: namespace.send(say, message), errno.EADDRNOTAVAIL, errno.ENODEV)
+
+
+def wait_for_dad(namespace: Namespace, link: Link, limit: float) -> None:
+    """Wait until no IPv6 address of the link is tentative; HostError EADDRNOTAVAIL names one that somebody else has."""
+    events = namespace.subscribe(rtnl.RTNLGRP_IPV6_IFADDR)
+    try:
+        deadline = time.monotonic() + limit
+        while waiting := _tentative(namespace, link):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                doing = f"duplicate address detection of {', '.join(waiting)} on {link.name}"
+                raise HostError(errno.ETIMEDOUT, doing, f"not finished within {limit:g} s")
+            events.events(left)
+    finally:
+        events.close()
+
+
+def _tentative(namespace: Namespace, link: Link) -> list[str]:
+    mine = [address for address in of(namespace, link) if address.version == 6]
+    for address in mine:
+        if address.flags & IFA_F_DADFAILED:
+            doing = f"duplicate address detection of {address.text} on {link.name}"
+            raise HostError(errno.EADDRNOTAVAIL, doing, "another host on this network has that address")
+    return [address.text for address in mine if address.flags & IFA_F_TENTATIVE]
+
+
+def _message(kind: int, flags: int, link: Link, address: Address, dad: bool) -> Message:
+    text = str(address).partition("/")[0]
+    attributes: list[tuple[str, Any]] = [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
+    if address.version == 4 and address.prefix < 31:
+        attributes.append(("IFA_BROADCAST", _broadcast(text, address.prefix)))
+    if address.version == 6 and not dad:
+        attributes.append(("IFA_FLAGS", IFA_F_NODAD))
+    family = AF_INET if address.version == 4 else AF_INET6
+    return kind, flags, {"family": family, "prefixlen": address.prefix, "index": link.index, "attrs": attributes}
+
+
+def _broadcast(text: str, prefix: int) -> str:
+    number = 0
+    for part in text.split("."):
+        number = number << 8 | int(part)
+    number |= (1 << 32 - prefix) - 1
+    return ".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0))

@@ -1,0 +1,240 @@
+"""Files: whole or absent, never through a symlink that somebody put where we write; and locks."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import posix
+import time
+
+from .journal import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .journal import Journal
+
+SAFE = posix.O_NOFOLLOW | posix.O_CLOEXEC
+LOCK_LIMIT = 30.0
+"""Seconds for which a lock is waited for: all that is done under one takes milliseconds."""
+
+
+class Doing:
+    """`with Doing("writing /x"):` an OSError inside becomes a HostError that says so."""
+
+    __slots__ = ("hint", "what")
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        self.what = what
+        self.hint = hint
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, HostError):
+            raise HostError(error.errno or 0, self.what, hint=self.hint) from None
+
+
+def read(path: str, dir_fd: int | None = None) -> bytes | None:
+    """The whole file, None when there is none; HostError when it cannot be read."""
+    with Doing(f"reading {path}"):
+        try:
+            fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=dir_fd)
+        except FileNotFoundError:
+            return None
+        try:
+            parts = []
+            while part := posix.read(fd, 1 << 16):
+                parts.append(part)
+            return b"".join(parts)
+        finally:
+            posix.close(fd)
+
+
+def write_whole(journal: Journal, path: str, data: bytes, mode: int = 0o600) -> None:
+    """Write a file, over the one that is there: readers see the old or the new one. Undone to what it was."""
+    before = read(path)
+
+    def undo() -> None:
+        _remove(path) if before is None else _replace(path, before, mode)
+
+    journal.run(_spoken(data, path), lambda: _replace(path, data, mode), undo)
+
+
+def create(journal: Journal, path: str, data: bytes, mode: int = 0o600) -> None:
+    """Write a file that must not be there yet (HostError EEXIST)."""
+
+    def do() -> None:
+        draft = _draft(path, data, mode)
+        try:
+            with Doing(f"creating {path}"):
+                posix.link(draft, path, follow_symlinks=False)
+        finally:
+            posix.unlink(draft)
+
+    journal.run(_spoken(data, path), do, lambda: _remove(path))
+
+
+def remove(journal: Journal, path: str) -> bool:
+    """Remove a file; whether there was one. Undone with the content that it had."""
+    before = read(path)
+    if before is None:
+        return False
+    content = before
+    return journal.run(f"rm {path}", lambda: _remove(path), lambda: _replace(path, content, 0o600))
+
+
+def make_directory(journal: Journal, path: str, mode: int = 0o700) -> None:
+    """Make a folder and those above it that are missing. Undone as far as they are empty by then."""
+    missing: list[str] = []
+    while path and not _is_directory(path):
+        missing.append(path)
+        path = path.rpartition("/")[0]
+    for folder in reversed(missing):
+        journal.run(f"mkdir -m {mode:o} {folder}", _mkdir(folder, mode), _rmdir(folder))
+
+
+class Lock:
+    """`with Lock(path):` an exclusive flock(2) on a file, made if need be, as the Go plugins take it.
+
+    HostError EAGAIN, naming who holds it, when it is not to be had within `limit` seconds.
+    `dir_fd`: the folder that `path` is in, already open.
+    """
+
+    def __init__(self, path: str, mode: int = 0o600, limit: float = LOCK_LIMIT, dir_fd: int | None = None) -> None:
+        self.path = path
+        self.mode = mode
+        self.limit = limit
+        self.dir_fd = dir_fd
+        self.fd = -1
+
+    def __enter__(self) -> Lock:
+        with Doing(f"locking {self.path}"):
+            self.fd = self._open()
+            try:
+                self._wait()
+            except BaseException:
+                self.__exit__()
+                raise
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        posix.close(self.fd)
+
+    def _open(self) -> int:
+        name = self.path if self.dir_fd is None else self.path.rpartition("/")[2]
+        try:
+            # Reading is enough for flock: a DEL that finds nothing succeeds on a read-only file system, too.
+            return posix.open(name, posix.O_RDONLY | SAFE, dir_fd=self.dir_fd)
+        except FileNotFoundError:
+            return posix.open(name, posix.O_RDWR | posix.O_CREAT | SAFE, self.mode, dir_fd=self.dir_fd)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + self.limit
+        pause = 0.0005
+        while True:
+            try:
+                return fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    reason = f"not to be had for {self.limit:g} s"
+                    raise HostError(errno.EAGAIN, f"locking {self.path}", reason, _holder(self.fd)) from None
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
+
+
+def _holder(fd: int) -> str:
+    """Who holds a lock on that file, from /proc/locks ("1: FLOCK ADVISORY WRITE 4711 08:01:5678 0 EOF")."""
+    inode = str(posix.fstat(fd).st_ino)
+    for line in (read("/proc/locks") or b"").decode(errors="replace").splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
+            name = (read(f"/proc/{fields[4]}/comm") or b"?").decode(errors="replace").strip()
+            return f"held by process {fields[4]} ({name})"
+    return "held by a process outside this PID namespace"
+
+
+def _spoken(data: bytes, path: str) -> str:
+    text = repr(data.decode(errors="replace"))
+    return f"printf {text} > {path}" if len(text) <= 100 else f"cat > {path}  # {len(data)} bytes"
+
+
+def write_new(name: str, data: bytes, mode: int, dir_fd: int | None = None) -> None:
+    """Write a file of our own making; one that is there is a dead process's.
+
+    That one is removed, never truncated: it may be the second name of a file that link() put in its place.
+    """
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | SAFE
+    try:
+        fd = posix.open(name, flags, mode, dir_fd=dir_fd)
+    except FileExistsError:
+        posix.unlink(name, dir_fd=dir_fd)
+        fd = posix.open(name, flags, mode, dir_fd=dir_fd)
+    try:
+        write_all(fd, data)
+    except OSError:
+        posix.unlink(name, dir_fd=dir_fd)
+        raise
+    finally:
+        posix.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[posix.write(fd, data) :]
+
+
+def _draft(path: str, data: bytes, mode: int) -> str:
+    folder, _, name = path.rpartition("/")
+    draft = f"{folder}/.{name}.{posix.getpid()}"
+    with Doing(f"writing {path}"):
+        write_new(draft, data, mode)
+    return draft
+
+
+def _replace(path: str, data: bytes, mode: int) -> None:
+    draft = _draft(path, data, mode)
+    with Doing(f"writing {path}"):
+        posix.rename(draft, path)
+
+
+def _remove(path: str) -> bool:
+    with Doing(f"removing {path}"):
+        try:
+            posix.unlink(path)
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def _is_directory(path: str) -> bool:
+    with Doing(f"opening folder {path}"):
+        try:
+            if posix.stat(path).st_mode & 0o170000 == 0o040000:
+                return True
+        except FileNotFoundError:
+            return False
+    raise HostError(errno.ENOTDIR, f"making folder {path}", "something else has that name")
+
+
+def _mkdir(path: str, mode: int) -> Callable[[], None]:
+    def do() -> None:
+        with Doing(f"making folder {path}"):
+            try:
+                posix.mkdir(path, mode)
+            except FileExistsError:
+                pass  # another process's first ADD made it meanwhile
+
+    return do
+
+
+def _rmdir(path: str) -> Callable[[], None]:
+    def undo() -> None:
+        try:
+            posix.rmdir(path)
+        except OSError:
+            pass  # somebody uses it by now, or it has gone
+
+    return undo

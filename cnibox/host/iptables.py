@@ -1,0 +1,78 @@
+"""iptables: one `iptables-restore --noflush -w` for each IP version and operation, instead of one process a rule."""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from .journal import HostError
+from .process import Process
+
+# Fixed: nothing of the environment chooses code that runs as root.
+FOLDERS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin")
+ENVIRON = {b"PATH": ":".join(FOLDERS).encode()}
+NAMES = {4: "iptables", 6: "ip6tables"}
+
+
+def program(version: int, suffix: str = "") -> str | None:
+    """The path of iptables (ip6tables for version 6), of its `suffix` "-restore" or "-save"; None without it."""
+    for folder in FOLDERS:
+        path = f"{folder}/{NAMES[version]}{suffix}"
+        try:
+            posix.stat(path)
+        except OSError:
+            continue
+        return path
+    return None
+
+
+def usable(version: int) -> bool:
+    """Whether iptables works here, judged as the reference does: `-t filter -S INPUT 1` ends with 0 or 1."""
+    path = program(version)
+    if path is None:
+        return False
+    status, _, _ = Process([path, "-w", "-t", "filter", "-S", "INPUT", "1"], b"", ENVIRON).finish()
+    return status in (0, 1)
+
+
+class Restore:
+    """Lines for one table, being carried out all together or not at all; `finish()` waits for the end.
+
+    lines: as `iptables-save` prints them, ":CHAIN - [0:0]" and "-A ..." / "-D ..." / "-F ..." / "-X ...".
+    """
+
+    def __init__(self, version: int, table: str, lines: list[str]) -> None:
+        self.say = say(version, table, lines)
+        path = program(version, "-restore")
+        if path is None:
+            hint = "install iptables, or use the nftables backend"
+            raise HostError(errno.ENOENT, self.say, f"there is no {NAMES[version]}-restore", hint)
+        script = "\n".join((f"*{table}", *lines, "COMMIT", ""))
+        try:
+            self.process = Process([path, "--noflush", "-w"], script.encode(), ENVIRON)
+        except OSError as error:
+            raise HostError(error.errno or errno.EIO, f"running {path}", error.strerror or "") from None
+
+    def finish(self) -> None:
+        """HostError with the program's own words when it refused."""
+        status, _, complaint = self.process.finish()
+        if status != 0:
+            words = " ".join(complaint.decode(errors="replace").split()) or f"exit status {status}"
+            raise HostError(errno.EIO, self.say, words)
+
+
+def rules(version: int, table: str) -> list[str]:
+    """The table's lines as `iptables-save` prints them; none where there is no such program."""
+    path = program(version, "-save")
+    if path is None:
+        return []
+    status, output, complaint = Process([path, "-t", table], b"", ENVIRON).finish()
+    if status != 0:
+        raise HostError(errno.EIO, f"{path} -t {table}", " ".join(complaint.decode(errors="replace").split()))
+    return output.decode(errors="replace").splitlines()
+
+
+def say(version: int, table: str, lines: list[str]) -> str:
+    """The commands that would do the same."""
+    words = [f"-N {line[1:].split()[0]}" if line.startswith(":") else line for line in lines]
+    return " && ".join(f"{NAMES[version]} -t {table} {word}" for word in words)

@@ -1,0 +1,103 @@
+"""The journal: every change to the machine, written down as it happens.
+
+A change is an *operation*: it knows how to do itself, how to undo itself, and how to say itself the way `ip`, `nft` or
+`sysctl` would. Four features are four readings of the journal: undo, explain, trace and fault injection.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    Undo = Callable[[], object]
+
+before: Callable[[Journal, str], None] | None = None
+"""Called before each operation with the journal and what it says. The tests fail, or kill the process, here."""
+
+
+class HostError(OSError):
+    """The machine refused: an errno, what was being done, and where we know it what to do about it."""
+
+    def __init__(self, code: int, doing: str, reason: str = "", hint: str = "") -> None:
+        super().__init__(code, reason or posix.strerror(code))
+        self.doing = doing
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.doing}: {self.strerror}"
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class Operation:
+    """One change: what it was, which option asked for it, how long it took, and how to take it back."""
+
+    __slots__ = ("say", "seconds", "shared", "undo", "why")
+
+    def __init__(self, say: str, why: str, undo: Undo | None, shared: bool) -> None:
+        self.say = say
+        self.why = why
+        self.undo = undo
+        self.shared = shared
+        self.seconds = 0.0
+
+
+class Journal:
+    """The operations of one exec, in the order in which they happened.
+
+    `why` names the option that asks for what follows. `listener` hears of each operation when it is done.
+    `alone` tells whether nobody else can have come to rely on what is shared (a bridge, its address, forwarding):
+    only then are such operations undone.
+    """
+
+    def __init__(self) -> None:
+        self.why = ""
+        self.done: list[Operation] = []
+        self.listener: Callable[[Operation], None] | None = None
+        self.alone: Callable[[], bool] = _always
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether each operation is to be carried out by itself: when somebody times, explains or breaks them."""
+        return before is not None or self.listener is not None
+
+    def run(self, say: str, do: Callable[[], T], undo: Undo | None = None, *, shared: bool = False) -> T:
+        """Carry out one operation, and remember how to take it back."""
+        started = time.perf_counter()
+        if before is not None:
+            before(self, say)
+        result = do()
+        self.note(say, undo, shared=shared, started=started)
+        return result
+
+    def note(self, say: str, undo: Undo | None, *, shared: bool = False, started: float = 0.0) -> None:
+        """Write down an operation that has been carried out (a batch is sent first and noted afterwards)."""
+        operation = Operation(say, self.why, undo, shared)
+        self.done.append(operation)
+        if self.listener is not None:
+            operation.seconds = time.perf_counter() - started if started else 0.0
+            self.listener(operation)
+
+    def undo(self) -> list[Exception]:
+        """Take back everything, the last first. What cannot be taken back is returned, and does not stop the rest."""
+        failures: list[Exception] = []
+        done, self.done = self.done, []
+        while done:
+            operation = done.pop()
+            if operation.undo is None or (operation.shared and not self.alone()):
+                continue
+            self.why = operation.why
+            try:
+                self.run(f"undo: {operation.say}", operation.undo)
+            except Exception as error:
+                failures.append(error)
+        return failures
+
+
+def _always() -> bool:
+    return True

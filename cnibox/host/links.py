@@ -1,0 +1,233 @@
+"""Network interfaces: found, created, changed, awaited, deleted."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+from . import sysctl
+from .journal import HostError
+from .namespace import attempt
+from .netlink import rtnl
+from .netlink.rtnl import IFF_PROMISC, IFF_UP, RTEXT_FILTER_SKIP_STATS
+from .netlink.socket import NLM_F_CREATE, NLM_F_EXCL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .journal import Undo
+    from .namespace import Message, Namespace
+
+    Attributes = list[tuple[str, Any]]
+
+READY_LIMIT = 5.0
+"""Seconds for a link to become operational: it takes less than one millisecond on an idle machine."""
+
+WANTED = frozenset(
+    (
+        "IFLA_IFNAME",
+        "IFLA_ADDRESS",
+        "IFLA_MTU",
+        "IFLA_MASTER",
+        "IFLA_LINK",
+        "IFLA_OPERSTATE",
+        "IFLA_LINKINFO",
+        "IFLA_INFO_KIND",
+        "IFLA_INFO_SLAVE_DATA",
+        "IFLA_BRPORT_STATE",
+        "IFLA_BRPORT_MODE",
+        "IFLA_BRPORT_ISOLATED",
+    )
+)
+
+
+class Link:
+    """A link as the kernel tells it (linux/if_link.h). `port` holds the settings of a bridge's port, if it is one."""
+
+    def __init__(self, message: dict[str, Any]) -> None:
+        found = dict(message["attrs"])
+        info = dict(found.get("IFLA_LINKINFO", {}).get("attrs", ()))
+        self.index: int = message["index"]
+        self.flags: int = message["flags"]
+        self.name: str = found["IFLA_IFNAME"]
+        self.mac: str = found.get("IFLA_ADDRESS", "")
+        self.mtu: int = found.get("IFLA_MTU", 0)
+        self.master: int = found.get("IFLA_MASTER", 0)
+        self.peer_index: int = found.get("IFLA_LINK", 0)
+        self.operstate: str = found.get("IFLA_OPERSTATE", "UNKNOWN")
+        self.kind: str = info.get("IFLA_INFO_KIND", "")
+        self.port: dict[str, Any] = dict((info.get("IFLA_INFO_SLAVE_DATA") or {}).get("attrs", ()))
+
+    @property
+    def is_up(self) -> bool:
+        return bool(self.flags & IFF_UP)
+
+    @property
+    def is_promiscuous(self) -> bool:
+        """Whether somebody asked for it by that flag: a capture in progress, or being a bridge's port, does not count."""
+        return bool(self.flags & IFF_PROMISC)
+
+
+def find(namespace: Namespace, name: str) -> Link | None:
+    """The link of that name, or None."""
+    return _query(namespace, f"{namespace.ip} link show {name}", {"attrs": [("IFLA_IFNAME", name)]})
+
+
+def at(namespace: Namespace, index: int) -> Link | None:
+    """The link of that interface index, or None."""
+    return _query(namespace, f"{namespace.ip} link show (index {index})", {"index": index, "attrs": []})
+
+
+def get(namespace: Namespace, name: str) -> Link:
+    """The link of that name; HostError ENODEV when there is none."""
+    link = find(namespace, name)
+    if link is None:
+        raise HostError(errno.ENODEV, f"interface {name} in {namespace.path}", "there is no such interface")
+    return link
+
+
+def ports(namespace: Namespace, bridge: Link) -> list[Link]:
+    """The links whose master is that bridge."""
+    body = {"attrs": [("IFLA_MASTER", bridge.index), ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]}
+    found = [Link(message) for message in namespace.netlink.dump(rtnl.RTM_GETLINK, body, WANTED)]
+    return [link for link in found if link.master == bridge.index]  # kernels before 4.5 do not filter
+
+
+def _query(namespace: Namespace, say: str, body: dict[str, Any]) -> Link | None:
+    body["attrs"].append(("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS))
+    try:
+        answers = namespace.send(say, (rtnl.RTM_GETLINK, 0, body))
+    except HostError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise
+    return Link(answers[0])
+
+
+def create(
+    namespace: Namespace,
+    name: str,
+    kind: str,
+    attributes: Attributes,
+    *,
+    say: str = "",
+    undo: Undo | None = None,
+    shared: bool = False,
+) -> None:
+    """Create a link of a kind (RTM_NEWLINK); undone by deleting it. `attributes` are added to its name and kind."""
+    body = {"attrs": [("IFLA_IFNAME", name), *attributes, ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind)]})]}
+    say = f"{namespace.ip} link add {name} type {kind}{say}"
+    message = (rtnl.RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+    namespace.change(say, message, undo or deletion(namespace, name), shared=shared)
+
+
+def create_veth(
+    host: Namespace, name: str, sandbox: Namespace, ifname: str, *, master: Link | None, mtu: int, mac: str
+) -> None:
+    """A veth pair by one message: `name` up and plugged into `master` here, `ifname` down in `sandbox`.
+
+    No rename and no move: the far end is born in its namespace with its final name, MTU and MAC (0, "": the kernel's).
+    """
+    size: Attributes = [("IFLA_MTU", mtu)] if mtu > 0 else []
+    address: Attributes = [("IFLA_ADDRESS", mac)] if mac else []
+    peer = {"attrs": [("IFLA_IFNAME", ifname), ("IFLA_NET_NS_FD", sandbox.fd), *size, *address]}
+    data = {"attrs": [("VETH_INFO_PEER", peer)]}
+    body = {
+        "flags": IFF_UP,
+        "change": IFF_UP,
+        "attrs": [
+            ("IFLA_IFNAME", name),
+            *size,
+            *([("IFLA_MASTER", master.index)] if master else []),
+            ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}),
+        ],
+    }
+    say = f"ip link add {name} up" + (f" master {master.name}" if master else "") + (f" mtu {mtu}" if size else "")
+    say += f" type veth peer name {ifname} netns {sandbox.path}" + (f" address {mac}" if mac else "")
+    host.change(say, (rtnl.RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body), deletion(host, name))
+
+
+def set_up(namespace: Namespace, link: Link, *, undone: bool = False, shared: bool = False) -> None:
+    """Bring a link up; `undone` unless it goes with a failed ADD anyway."""
+    say = f"{namespace.ip} link set {link.name} up"
+    undo = (lambda: _set_down_again(namespace, link)) if undone else None
+    namespace.change(say, _flags_message(link, IFF_UP, IFF_UP), undo, shared=shared)
+
+
+def _set_down_again(namespace: Namespace, link: Link) -> None:
+    """Down, with the IPv6 addresses that it had before it was up: the kernel would drop them."""
+    with sysctl.for_now(namespace, f"net/ipv6/conf/{link.name}/keep_addr_on_down", "1"):
+        namespace.send(f"{namespace.ip} link set {link.name} down", _flags_message(link, 0, IFF_UP))
+
+
+def pin_mac(namespace: Namespace, name: str) -> None:
+    """Give a bridge the MAC address that it has: one that it was not given changes with its ports. Cannot be undone."""
+    link = get(namespace, name)
+    message = (rtnl.RTM_NEWLINK, 0, {"index": link.index, "attrs": [("IFLA_ADDRESS", link.mac)]})
+    namespace.change(f"{namespace.ip} link set {name} address {link.mac}", message, shared=True)
+
+
+def set_down(namespace: Namespace, link: Link) -> None:
+    namespace.change(f"{namespace.ip} link set {link.name} down", _flags_message(link, 0, IFF_UP))
+
+
+def set_promiscuous(namespace: Namespace, link: Link, *, shared: bool = False) -> None:
+    """Switch promiscuous mode on; undone to off."""
+    undo = _flags_message(link, 0, IFF_PROMISC)
+    say = f"{namespace.ip} link set {link.name} promisc"
+    namespace.change(
+        f"{say} on",
+        _flags_message(link, IFF_PROMISC, IFF_PROMISC),
+        lambda: namespace.send(f"{say} off", undo),
+        shared=shared,
+    )
+
+
+def set_port(namespace: Namespace, link: Link, settings: Attributes, say: str) -> None:
+    """Change settings of a bridge's port; `say` as in `bridge link set dev X ...`. Goes with its link."""
+    slave = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", {"attrs": settings})]}
+    body = {"index": link.index, "attrs": [("IFLA_LINKINFO", slave)]}
+    namespace.change(f"bridge link set dev {link.name} {say}", (rtnl.RTM_NEWLINK, 0, body))
+
+
+def delete(namespace: Namespace, name: str) -> bool:
+    """Delete the link of that name; False when it is gone already."""
+    say = f"{namespace.ip} link delete {name}"
+    return attempt(lambda: namespace.change(say, _deletion_message(name)), errno.ENODEV)
+
+
+def operational(namespace: Namespace, name: str) -> Link:
+    """The link, once it carries packets (RFC 2863's operational state); told by the kernel's events, no polling.
+
+    HostError ETIMEDOUT after READY_LIMIT.
+    """
+    link = get(namespace, name)
+    if link.operstate == "UP":
+        return link
+    events = namespace.subscribe(rtnl.RTNLGRP_LINK)
+    try:
+        deadline = time.monotonic() + READY_LIMIT
+        while (link := get(namespace, name)).operstate != "UP":
+            left = deadline - time.monotonic()
+            if left <= 0:
+                doing = f"waiting for {name} in {namespace.path} to become operational"
+                raise HostError(errno.ETIMEDOUT, doing, f"it is still {link.operstate} after {READY_LIMIT:g} s")
+            events.events(left)  # whatever they tell: the link is asked for anew
+        return link
+    finally:
+        events.close()
+
+
+def _flags_message(link: Link, flags: int, change: int) -> Message:
+    return rtnl.RTM_NEWLINK, 0, {"index": link.index, "flags": flags, "change": change, "attrs": []}
+
+
+def _deletion_message(name: str) -> Message:
+    return rtnl.RTM_DELLINK, 0, {"attrs": [("IFLA_IFNAME", name)]}
+
+
+def deletion(namespace: Namespace, name: str) -> Undo:
+    """What undoes the creation of a link; it may be gone already."""
+    say = f"{namespace.ip} link delete {name}"
+    return lambda: attempt(lambda: namespace.send(say, _deletion_message(name)), errno.ENODEV)

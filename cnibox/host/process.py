@@ -1,0 +1,54 @@
+"""A program started without a shell, whose output is read when it has ended."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Process:
+    """A running program. `finish()` waits for it.
+
+    Its standard files are memory files instead of pipes: nothing can fill up, and a daemon that inherits them holds nobody up.
+    `interruptible`: whether SIGTERM and its like reach it, which this process itself may be holding back.
+    """
+
+    def __init__(
+        self, arguments: list[str], stdin: bytes, environ: Mapping[bytes, bytes], *, interruptible: bool = False
+    ) -> None:
+        self.files = [posix.memfd_create(name, posix.MFD_CLOEXEC) for name in ("stdin", "stdout", "stderr")]
+        self.outcome: tuple[int, bytes, bytes] | None = None
+        try:
+            while stdin:
+                stdin = stdin[posix.write(self.files[0], stdin) :]
+            posix.lseek(self.files[0], 0, 0)
+            actions = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(self.files)]
+            held = () if interruptible else _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+            self.pid = posix.posix_spawn(
+                arguments[0],
+                arguments,
+                environ,
+                file_actions=actions,
+                setsigmask=held,
+                setsigdef=(_signal.SIGPIPE,),  # which Python ignores
+            )
+        except OSError:
+            self._close()
+            raise
+
+    def finish(self) -> tuple[int, bytes, bytes]:
+        """Exit status (negative: the signal that ended it), stdout and stderr; the same at every further call."""
+        if self.outcome is None:
+            status = posix.waitstatus_to_exitcode(posix.waitpid(self.pid, 0)[1])
+            output, complaint = (posix.pread(fd, posix.fstat(fd).st_size, 0) for fd in self.files[1:])
+            self.outcome = status, output, complaint
+            self._close()
+        return self.outcome
+
+    def _close(self) -> None:
+        for fd in self.files:
+            posix.close(fd)

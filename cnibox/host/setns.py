@@ -1,0 +1,40 @@
+"""setns(2): make a network namespace this process's own.
+
+`os.setns` exists from Python 3.12 on. Before, ctypes calls the C library. Debian's python3-minimal 3.11 has neither: there the
+call is made by a shared object of our own making (`setns_elf`).
+"""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from .journal import HostError
+
+CLONE_NEWNET = 0x40000000  # linux/sched.h
+
+
+def setns(fd: int, doing: str) -> None:
+    """Enter the network namespace that `fd` refers to; HostError when the kernel refuses."""
+    if hasattr(posix, "setns"):
+        try:
+            posix.setns(fd, CLONE_NEWNET)
+        except OSError as error:
+            raise HostError(error.errno or errno.EINVAL, doing) from None
+        return
+    _call(fd)
+    # Neither way of calling hands back errno: where we are now says whether it worked.
+    if posix.stat("/proc/self/ns/net").st_ino != posix.fstat(fd).st_ino:
+        raise HostError(errno.EPERM, doing, "the kernel refused setns(2)", "this needs CAP_SYS_ADMIN")
+
+
+def _call(fd: int) -> None:
+    try:
+        import _ctypes
+    except ImportError:
+        from .setns_elf import call
+
+        call(fd)
+        return
+    function = _ctypes.dlsym(_ctypes.dlopen(None, 0), "setns")  # type: ignore[arg-type]
+    _ctypes.call_function(function, (fd, CLONE_NEWNET))

@@ -1,0 +1,7 @@
+"""`python -m cnibox`: the same as the file `cnibox`."""
+
+from __future__ import annotations
+
+from .main import console
+
+console()

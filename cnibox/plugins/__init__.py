@@ -1,0 +1,1 @@
+"""The plugins: one page each, where the CNI specification and Linux meet."""

@@ -1,0 +1,1 @@
+"""Plugins that give addresses to other plugins."""

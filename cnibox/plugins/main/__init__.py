@@ -1,0 +1,1 @@
+"""Plugins that make an interface in the container."""

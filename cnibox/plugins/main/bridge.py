@@ -1,0 +1,272 @@
+"""bridge: the container is plugged into a bridge on the host, together with the others of its network.
+
+{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
+ "ipam": {"type": "host-local", "subnet": "10.1.2.0/24", "routes": [{"dst": "0.0.0.0/0"}]}}
+
+The bridge is made by the first attachment, and stays. Without `ipam` the container gets an interface and no address.
+"""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from ...host import addresses, links, sysctl
+from ...host.journal import HostError
+from ...spec import errors
+from ...spec.address import Cidr
+from ...spec.errors import CniError
+from ...spec.options import Bool, Mac, Option, Options, Rejected, Text
+from ...spec.request import interface_name_fault
+from ...spec.result import Interface, Result, Route
+from ...wiring.interface import gateways, require
+from ...wiring.veth import IP_MASQ, IP_MASQ_BACKEND, MTU, VethPlugin, shield, skip_dad
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ...host.addresses import Assigned
+    from ...host.links import Link
+    from ...spec.address import Address
+
+DEFAULT = {4: Cidr.parse("0.0.0.0/0"), 6: Cidr.parse("::/0")}
+
+
+class Bridge(VethPlugin):
+    options = Options(
+        Option("bridge", Text, "cni0", "name of the bridge; made if it is missing"),
+        Option("isGateway", Bool, False, "give the bridge the gateway's address, and let the host forward"),
+        Option("isDefaultGateway", Bool, False, "isGateway, and the container's default route leads there"),
+        Option("forceAddress", Bool, False, "replace another address that the bridge has"),
+        IP_MASQ,
+        IP_MASQ_BACKEND,
+        MTU,
+        Option("hairpinMode", Bool, False, "the container may reach itself through the bridge"),
+        Option("promiscMode", Bool, False, "the bridge takes frames for any MAC address"),
+        Option("enabledad", Bool, False, "probe the container's IPv6 addresses for duplicates; takes a second or two"),
+        Option("disableContainerInterface", Bool, False, "leave the container's interface down; not with ipam"),
+        Option("portIsolation", Bool, False, "the container reaches no other isolated port of the bridge"),
+        Option(
+            "mac", Mac, None, "of the container's interface", config=False, cni_arg="MAC", args_cni="mac", capability="mac"
+        ),
+        Option("vlan", Rejected("VLANs come with a later release"), help="not in this release"),
+        Option("vlanTrunk", Rejected("VLANs come with a later release"), help="not in this release"),
+        Option("preserveDefaultVlan", Rejected("VLANs come with a later release"), help="not in this release"),
+        Option("macspoofchk", Rejected("the check comes with a later release"), help="not in this release"),
+    )
+    container_index = 2
+
+    def validate(self) -> None:
+        option = self.option
+        fault, details = interface_name_fault(option.bridge)
+        if fault:
+            raise CniError(errors.INVALID_CONFIG, f'option "bridge" of bridge: {fault}', details or option.bridge)
+        if option.hairpinMode and option.promiscMode:
+            text = "cannot set hairpin mode and promiscuous mode at the same time"
+            raise CniError(errors.INVALID_CONFIG, text, 'set one of "hairpinMode" and "promiscMode" to false')
+        if option.disableContainerInterface and self.ipam_name():
+            text = "cannot use IPAM when the container interface stays down"
+            raise CniError(errors.INVALID_CONFIG, text, 'remove "ipam" or "disableContainerInterface"')
+        self.dad = option.enabledad
+        self.is_gateway = option.isGateway or option.isDefaultGateway
+
+    # --- ADD
+
+    def plan(self, result: Result) -> None:
+        """Gateways that IPAM left open are the first address of their subnet; the default route leads to them."""
+        for ip in result.ips:
+            if ip.gateway is None and self.is_gateway:
+                ip.gateway = ip.address.first.plus(1)
+            if self.is_gateway and ip.gateway == ip.address.address:
+                text = f"the container's address {ip.address} is also its gateway's"
+                raise CniError(errors.INVALID_CONFIG, text, 'give the range another "gateway", or exclude that address')
+        if self.option.isDefaultGateway:
+            for version, gateway in gateways(result.ips).items():
+                self._add_default_route(result, version, gateway)
+
+    @staticmethod
+    def _add_default_route(result: Result, version: int, gateway: Address) -> None:
+        mine = [route for route in result.routes if route.dst.network == DEFAULT[version]]
+        for route in mine:
+            route.gw = route.gw or gateway
+        if not mine:
+            result.routes.append(Route(DEFAULT[version], gateway))
+
+    def prepare_host(self) -> None:
+        """Make sure of the bridge."""
+        host, name = self.machine.host, self.option.bridge
+        self.machine.journal.why = "bridge"
+        bridge = links.find(host, name)
+        self.is_new = bridge is None
+        if bridge is None:
+            self._create_bridge()
+            bridge = links.get(host, name)
+        if bridge.kind != "bridge":
+            text = f"{name} is a {bridge.kind or 'hardware link'}, not a bridge"
+            raise CniError(errors.INVALID_CONFIG, text, 'choose another name in "bridge"')
+        shield(host, name, shared=True)  # also one that somebody else made: it is the containers' now
+        if not bridge.is_up:
+            skip_dad(host, name, shared=True)
+            links.set_up(host, bridge, undone=True, shared=True)
+        if self.option.promiscMode and not bridge.is_promiscuous:
+            self.machine.journal.why = "promiscMode"
+            links.set_promiscuous(host, bridge, shared=True)
+        self.bridge = bridge
+
+    def _create_bridge(self) -> None:
+        """With its MAC address: one that the kernel chose would change with the ports, and with it the gateway's."""
+        first, *rest = posix.urandom(6)
+        mac = bytes((first & 0xFC | 0x02, *rest)).hex(":")  # unicast, locally administered
+        size = [("IFLA_MTU", self.option.mtu)] if self.option.mtu else []
+        try:
+            links.create(
+                self.machine.host,
+                self.option.bridge,
+                "bridge",
+                [("IFLA_ADDRESS", mac), *size],
+                undo=self._delete_bridge,
+                shared=True,
+            )
+        except HostError as error:
+            if error.errno != errno.EEXIST:  # another container's first ADD was faster
+                raise
+
+    def _delete_bridge(self) -> None:
+        bridge = links.find(self.machine.host, self.option.bridge)
+        if bridge is not None and not links.ports(self.machine.host, bridge):
+            links.deletion(self.machine.host, bridge.name)()
+
+    def master(self) -> Link:
+        return self.bridge
+
+    def mac(self) -> str:
+        return self.option.mac or ""
+
+    def wire(self, result: Result) -> None:
+        host, sandbox, option = self.machine.host, self.sandbox, self.option
+        self._configure_port()
+        far = links.get(sandbox, self.request.ifname)
+        if result.ips:
+            self._prepare_far_end(far)
+            with sandbox.batch():
+                self.assign(sandbox, far, result.ips)
+                self.add_routes(sandbox, far, result)
+        elif not option.disableContainerInterface:
+            self.machine.journal.why = "type"
+            links.set_up(sandbox, far)
+        if self.is_gateway and result.ips:
+            self._provide_gateways(result)
+        # A bridge becomes operational with its first port, which does so with its far end.
+        find = links.get if option.disableContainerInterface else links.operational
+        near, far, bridge = find(host, self.host_name), find(sandbox, far.name), find(host, option.bridge)
+        if result.ips:
+            self.wait_for_dad(sandbox, far, result)
+        result.interfaces.append(Interface(bridge.name, bridge.mac, mtu=bridge.mtu))
+        self.describe(result, near, far)
+
+    def _configure_port(self) -> None:
+        """Hairpin and isolation; a new port has neither."""
+        if not (self.option.hairpinMode or self.option.portIsolation):
+            return
+        port = links.get(self.machine.host, self.host_name)
+        self.machine.journal.why = "hairpinMode" if self.option.hairpinMode else "portIsolation"
+        hairpin, isolated = int(self.option.hairpinMode), int(self.option.portIsolation)
+        settings = [("IFLA_BRPORT_MODE", hairpin), ("IFLA_BRPORT_ISOLATED", isolated)]
+        links.set_port(self.machine.host, port, settings, f"hairpin {hairpin} isolated {isolated}")
+
+    def _prepare_far_end(self, far: Link) -> None:
+        """Duplicate address detection as asked for; neighbours are told of the new address by the kernel."""
+        conf = f"net/ipv6/conf/{far.name}"
+        self.machine.journal.why = "enabledad"
+        if self.option.enabledad:
+            sysctl.write(self.sandbox, f"{conf}/enhanced_dad", "1", best_effort=True)
+            sysctl.write(self.sandbox, f"{conf}/accept_dad", "1", best_effort=True)
+        else:
+            self.machine.journal.why = "type"
+            sysctl.write(self.sandbox, f"{conf}/accept_dad", "0", best_effort=True)
+        self.machine.journal.why = "type"
+        sysctl.write(self.sandbox, f"net/ipv4/conf/{far.name}/arp_notify", "1", best_effort=True)
+
+    def _provide_gateways(self, result: Result) -> None:
+        """The gateways' addresses on the bridge, and forwarding."""
+        host = self.machine.host
+        self.machine.journal.why = "isGateway"
+        wanted = {Cidr(ip.gateway, ip.address.prefix): None for ip in result.ips if ip.gateway is not None}
+        there = addresses.of(host, self.bridge)
+        for gateway in wanted:
+            if str(gateway) not in {address.text for address in there}:
+                self._make_room(gateway, [address for address in there if address.text not in {str(w) for w in wanted}])
+                self._add_gateway(gateway)
+                if not self.is_new:
+                    links.pin_mac(host, self.bridge.name)
+        self.enable_forwarding({gateway.version for gateway in wanted})
+
+    def _make_room(self, gateway: Cidr, there: list[Assigned]) -> None:
+        """Other IPv4 addresses, and overlapping IPv6 ones, are in the way."""
+        for address in there:
+            other = Cidr.parse(address.text)
+            overlaps = other.contains(gateway.address) or gateway.contains(other.address)
+            if other.version != gateway.version or (other.version == 6 and not overlaps):
+                continue
+            if not self.option.forceAddress:
+                raise CniError(
+                    errors.INTERNAL,
+                    f"{self.bridge.name} already has an IP address different from {gateway}: it has {other}",
+                    f'set "forceAddress": true to replace it, or remove it (ip address delete {other} dev '
+                    f"{self.bridge.name}) if no container uses it",
+                )
+            self.machine.journal.why = "forceAddress"
+            addresses.remove(self.machine.host, self.bridge, other)
+            self.machine.journal.why = "isGateway"
+
+    def _add_gateway(self, gateway: Cidr) -> None:
+        others = {port.index for port in links.ports(self.machine.host, self.bridge)}
+
+        def undo() -> None:
+            # A Go plugin takes no part in our lock: a port that has come since may be a container with this gateway.
+            if all(port.index in others for port in links.ports(self.machine.host, self.bridge)):
+                addresses.removal(self.machine.host, self.bridge, gateway)()
+
+        try:
+            addresses.add(self.machine.host, self.bridge, gateway, undo=undo, shared=True)
+        except HostError as error:
+            if error.errno == errno.EEXIST:  # another container's ADD was faster
+                return
+            if error.errno == errno.EACCES and gateway.version == 6:
+                key = f"net.ipv6.conf.{self.bridge.name}.disable_ipv6"
+                error.hint = f"IPv6 is disabled on it; sysctl -w {key}=0"
+            raise
+
+    # --- CHECK
+
+    def check(self) -> None:
+        self.validate()
+        sandbox, link, result = self.check_interface("veth")
+        bridge = links.find(self.machine.host, self.option.bridge)
+        if bridge is None or bridge.kind != "bridge":
+            raise CniError(errors.INTERNAL, f"bridge {self.option.bridge} is not there")
+        for interface in result.interfaces:
+            if interface.name == bridge.name and not interface.sandbox and interface.mac:
+                same = interface.mac.lower() == bridge.mac.lower()
+                require(same, f"bridge {bridge.name} has the MAC address {bridge.mac}, not {interface.mac}")
+        promiscuous = bridge.is_promiscuous or not self.option.promiscMode
+        require(promiscuous, f"bridge {bridge.name} is not in promiscuous mode")
+        near = self.check_near_end(result, link, bridge)
+        self._check_port(near)
+        require(not self.option.mtu or link.mtu == self.option.mtu, f"{link.name} has MTU {link.mtu}, not {self.option.mtu}")
+        self.check_addresses(sandbox, link, result)
+        self.check_routes(sandbox, result)
+
+    def _check_port(self, near: Link) -> None:
+        for option, key in (("hairpinMode", "IFLA_BRPORT_MODE"), ("portIsolation", "IFLA_BRPORT_ISOLATED")):
+            wanted = getattr(self.option, option)
+            is_set = bool(near.port.get(key, 0))
+            require(is_set == wanted, f"{option} of port {near.name} is {'on' if is_set else 'off'}")
+
+    # --- STATUS
+
+    def status(self) -> None:
+        super().status()
+        bridge = links.find(self.machine.host, self.option.bridge)
+        if bridge is not None and bridge.kind != "bridge":
+            text = f"{bridge.name} is a {bridge.kind or 'hardware link'}, not a bridge"
+            raise CniError(errors.PLUGIN_UNAVAILABLE, text)

@@ -1,0 +1,139 @@
+"""What an attachment's ADD did, kept so that DEL and GC need neither namespace, prevResult nor network name.
+
+One file a plugin of the attachment: /run/cnibox/attachments/<container ID>/<ifname>:<network>:<plugin>, a JSON object. /run
+dies with the kernel state that it describes. None of the names can contain a colon or a slash.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from .host import files
+from .spec.errors import IO_FAILURE, CniError
+from .spec.jsontext import decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from .host.namespace import Machine
+    from .spec.request import Request
+
+STATE = "/run/cnibox"
+ATTACHMENTS = f"{STATE}/attachments"
+
+
+class Record:
+    """The record of one plugin's part in one attachment; `facts` is what that plugin wants to find again."""
+
+    def __init__(self, container_id: str, ifname: str, network: str, plugin: str, facts: dict[str, Any]) -> None:
+        self.container_id = container_id
+        self.ifname = ifname
+        self.network = network
+        self.plugin = plugin
+        self.facts = facts
+
+    @property
+    def folder(self) -> str:
+        return f"{ATTACHMENTS}/{self.container_id}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.folder}/{self.ifname}:{self.network}:{self.plugin}"
+
+    def write(self, machine: Machine) -> None:
+        """Write it, over an older one, which comes back when the ADD fails."""
+        files.make_directory(machine.journal, ATTACHMENTS)
+        older, data = files.read(self.path), encode(self.facts).encode()
+        say = f"cat > {self.path}  # {len(data)} bytes"
+        undo = self._unlink if older is None else lambda: self._put(older)
+        machine.journal.run(say, lambda: self._put(data), undo)
+
+    def remove(self, machine: Machine) -> None:
+        """Remove it, and the container's folder with its last one; gone already is fine."""
+        machine.journal.run(f"rm -f {self.path}", self._unlink)
+
+    def _put(self, data: bytes) -> None:
+        with files.Doing(f"writing {self.path}"):
+            try:
+                posix.mkdir(self.folder, 0o700)
+            except FileExistsError:
+                pass
+            files.write_new(self._draft, data, 0o600)
+            posix.rename(self._draft, self.path)
+
+    @property
+    def _draft(self) -> str:
+        return f"{self.path}.new"  # no plugin has such a name; and nobody else writes about this attachment
+
+    def _unlink(self) -> None:
+        for path in (self.path, self._draft):
+            try:
+                posix.unlink(path)
+            except FileNotFoundError:
+                pass
+        remove_folder(self.container_id)
+
+
+def remove_folder(container_id: str) -> None:
+    """Remove a container's folder unless something is in it; a killed ADD may have left no more than that."""
+    try:
+        posix.rmdir(f"{ATTACHMENTS}/{container_id}")
+    except OSError:
+        pass  # the container has other attachments, or never had one
+
+
+def of(request: Request, plugin: str) -> Record | None:
+    """The plugin's record of this attachment: under the network's name, or under the one that it had at ADD."""
+    found = [
+        record for record in _of_container(request.container_id) if (record.ifname, record.plugin) == (request.ifname, plugin)
+    ]
+    for record in found:
+        if record.network == request.name:
+            return record
+    return found[0] if found else None
+
+
+def has_sibling(container_id: str, ifname: str, network: str, plugin: str) -> bool:
+    """Whether the same plugin attached another interface of the container to the same network."""
+    return any(
+        (other.network, other.plugin) == (network, plugin) and other.ifname != ifname
+        for other in _of_container(container_id)
+    )
+
+
+def all_of(network: str, plugin: str) -> list[Record]:
+    """Every attachment to a network that this plugin had a part in."""
+    containers = _listing(ATTACHMENTS)
+    return [
+        record
+        for container_id in containers
+        for record in _of_container(container_id)
+        if (record.network, record.plugin) == (network, plugin)
+    ]
+
+
+def _of_container(container_id: str) -> Iterator[Record]:
+    for name in _listing(f"{ATTACHMENTS}/{container_id}"):
+        ifname, network, plugin = (name.split(":") + ["", ""])[:3]
+        if plugin:
+            yield Record(container_id, ifname, network, plugin, _facts(f"{ATTACHMENTS}/{container_id}/{name}"))
+
+
+def _listing(folder: str) -> list[str]:
+    try:
+        return posix.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise CniError(IO_FAILURE, f"cannot read {folder}: {error.strerror}") from None
+
+
+def _facts(path: str) -> dict[str, Any]:
+    """A record is written whole; one that cannot be read tells nothing, and what it described is found by other ways."""
+    try:
+        facts = decode((files.read(path) or b"{}").decode())
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}

@@ -1,0 +1,213 @@
+"""One exec of one plugin: request in, result or error out.
+
+The only reader of stdin and the only writer of stdout. What every plugin has in common stands here: the verbs, the namespace
+guard, undo after a failed ADD, signals, errors.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import posix
+
+from . import __version__, log, registry
+from .host.journal import HostError
+from .host.namespace import OWN, Machine
+from .spec import errors
+from .spec.errors import CniError
+from .spec.jsontext import encode
+from .spec.options import Options
+from .spec.request import Request
+from .spec.versions import CURRENT, SUPPORTED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .host.journal import Operation
+    from .spec.options import Values
+    from .spec.result import Result
+
+REFERENCE = "1.9.1"
+"""The release of the Go reference whose options and behaviour we have. nerdctl reads it from the bare run and compares it
+(1.7.1 and newer have the firewall's isolation); our own version follows it as semver's build metadata, which orders nothing."""
+
+HELD_SIGNALS = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
+
+
+class Plugin:
+    """What a plugin is: its options, and what it does for each verb. Errors are raised as CniError, nothing is printed."""
+
+    options = Options()
+
+    def __init__(self, name: str, request: Request, machine: Machine) -> None:
+        self.name = name
+        self.request = request
+        self.machine = machine
+        self.option: Values = self.options.parse(request)
+
+    def add(self) -> Result:
+        """Wire the container, or adjust what earlier plugins wired, and say what there is now."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise if what ADD made is not as it was made."""
+
+    def delete(self) -> None:
+        """Take away what ADD made, however much of it is still there. Carries on past errors, and reports them."""
+
+    def status(self) -> None:
+        """Raise 50 or 51 if an ADD could not succeed now."""
+
+    def gc(self, valid: set[tuple[str, str]]) -> None:
+        """Take away what belongs to this network and to none of these (container ID, interface name)."""
+
+
+class Attempts:
+    """Carries on past errors, and reports all of them at the end: what DEL and GC are made of."""
+
+    def __init__(self) -> None:
+        self.failures: list[CniError] = []
+
+    def __call__(self, do: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return do(*arguments)
+        except (CniError, OSError) as error:
+            self.failures.append(as_cni_error(error))
+            return None
+
+    def finish(self) -> None:
+        """Raise what went wrong, if anything did; several errors become one, with the code of the first."""
+        if len(self.failures) == 1:
+            raise self.failures[0]
+        if self.failures:
+            text = "; ".join(str(failure) for failure in self.failures)
+            raise CniError(self.failures[0].code, f"{len(self.failures)} things failed: {text}")
+
+
+def run(name: str, program: str, arguments: list[str]) -> int:
+    """Be the plugin `name` for one exec; the return value is the exit status.
+
+    `program` is the path by which we were started: a delegate at the same file runs in this process.
+    """
+    environ = posix.environ
+    log.configure(environ, name)
+    try:
+        explain = _explains(arguments)
+        request = Request.from_environment(environ, _read_stdin)
+        if request is None:
+            _write(2, _about(name))
+            return 0
+        if request.command == "VERSION":
+            _write(1, encode({"cniVersion": CURRENT, "supportedVersions": list(SUPPORTED)}) + "\n")
+            return 0
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD_SIGNALS)
+        _perform(name, request, Machine(program), explain)
+        return 0
+    except BaseException as error:
+        return _report(error)
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, HELD_SIGNALS)
+
+
+def _perform(name: str, request: Request, machine: Machine, explain: bool) -> None:
+    _guard_namespace(request)
+    if explain or log.enabled(b"debug"):
+        machine.journal.listener = _explain if explain else _trace
+    plugin = registry.load(name)(name, request, machine)
+    if request.command == "ADD":
+        _add(plugin)
+    elif request.command == "CHECK":
+        plugin.check()
+    elif request.command == "DEL":
+        plugin.delete()
+    elif request.command == "STATUS":
+        plugin.status()
+    elif request.valid_attachments is not None:
+        plugin.gc(set(request.valid_attachments))
+
+
+def _add(plugin: Plugin) -> None:
+    """ADD, all or nothing: a result that cannot be printed undoes the attachment as well."""
+    try:
+        result = plugin.add()
+        _write(1, encode(result.to_object(plugin.request.version), indent=4))
+    except BaseException:
+        for failure in plugin.machine.journal.undo():
+            log.error(f"while undoing a failed ADD: {failure}")
+        raise
+
+
+def _guard_namespace(request: Request) -> None:
+    """Refuse the plugin's own namespace before any work; the reference notices afterwards, with the host already rewired."""
+    if request.netns_override or request.command not in ("ADD", "DEL", "CHECK") or not request.netns:
+        return
+    try:
+        theirs, ours = posix.stat(request.netns), posix.stat(OWN)
+    except (OSError, ValueError):
+        return  # whoever needs it will say what is wrong with it
+    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
+        raise CniError(
+            errors.INVALID_NETNS,
+            "plugin's netns and netns from CNI_NETNS should not be the same",
+            f"{request.netns} is the namespace of the host; give the container's, or set CNI_NETNS_OVERRIDE=1",
+        )
+
+
+def as_cni_error(error: BaseException) -> CniError:
+    """Any error as the protocol knows it."""
+    if isinstance(error, CniError):
+        return error
+    if isinstance(error, HostError):
+        return CniError(errors.INTERNAL, str(error))
+    if isinstance(error, OSError):
+        return CniError(errors.INTERNAL, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    kind = type(error).__name__
+    advice = "this is a fault of cnibox; CNIBOX_DEBUG=1 prints where"
+    return CniError(errors.INTERNAL, f"internal error: {kind}: {error}", advice)
+
+
+def _report(error: BaseException) -> int:
+    if posix.environ.get(b"CNIBOX_DEBUG") == b"1":
+        import traceback
+
+        _write(2, "".join(traceback.format_exception(error)))
+    try:
+        _write(1, encode(as_cni_error(error).as_object(), indent=4))
+    except OSError:
+        _write(2, f"{as_cni_error(error)}\n")  # stdout is gone
+    return 1
+
+
+def _explains(arguments: list[str]) -> bool:
+    for argument in arguments:
+        if argument != "--explain":
+            text = f"unknown argument {argument!r}; the verb comes in CNI_COMMAND, the configuration on stdin"
+            raise CniError(errors.INVALID_ENVIRONMENT, text)
+    return bool(arguments)
+
+
+def _explain(operation: Operation) -> None:
+    _write(2, f"{operation.say:<90}  # {operation.why or '-'}\n")
+
+
+def _trace(operation: Operation) -> None:
+    log.debug(f"{operation.seconds * 1e3:.3f} ms  {operation.say}")
+
+
+def _about(name: str) -> str:
+    versions = ", ".join(SUPPORTED)
+    return f"CNI {name} plugin v{REFERENCE}+cnibox.{__version__}\nCNI protocol versions supported: {versions}\n"
+
+
+def _read_stdin() -> bytes:
+    parts = []
+    while part := posix.read(0, 65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _write(fd: int, text: str) -> None:
+    data = text.encode(errors="surrogateescape")
+    while data:
+        data = data[posix.write(fd, data) :]

@@ -1,0 +1,1 @@
+"""What plugins share: an interface in a container, IPAM around it, masquerading, leases."""

@@ -1,0 +1,268 @@
+"""An interface in a container: what all interface plugins have in common.
+
+IPAM around it, addresses and routes on it, CHECK of all of them, its removal. A plugin adds its options, the creation of its
+link, and what only it does.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..delegate import Delegate
+from ..host import addresses, links, routes, sysctl
+from ..host.journal import HostError
+from ..skel import Attempts, Plugin
+from ..spec import errors
+from ..spec.errors import CniError
+from ..spec.jsontext import member, quoted
+from ..spec.result import Dns, Result, Route
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..host.links import Link
+    from ..host.namespace import Namespace
+    from ..spec.address import Address
+    from ..spec.result import Interface, IpConfig
+
+DAD_LIMIT = 5.0
+"""Seconds to wait for duplicate address detection, as the reference does."""
+
+
+class InterfacePlugin(Plugin):
+    """A plugin whose ADD makes CNI_IFNAME in the container.
+
+    container_index: the position of the container's interface among the result's interfaces
+    dad: whether IPv6 addresses are probed for duplicates before use
+    """
+
+    container_index = 0
+    dad = False
+
+    # --- what a plugin says about itself
+
+    def validate(self) -> None:
+        """Raise for options that exclude each other, before any change."""
+
+    def plan(self, result: Result) -> None:
+        """Complete what IPAM answered: gateways, routes."""
+
+    # --- the container's namespace
+
+    def open_sandbox(self) -> Namespace:
+        """The container's namespace; CniError 8 when it is not there."""
+        try:
+            return self.machine.open(self.request.netns)
+        except HostError as error:
+            raise CniError(errors.INVALID_NETNS, str(error), "CNI_NETNS must be the path of a network namespace") from None
+
+    def find_sandbox(self) -> Namespace | None:
+        """The container's namespace, or None when it is gone, as for a DEL it may be."""
+        if not self.request.netns:
+            return None
+        try:
+            return self.machine.open(self.request.netns)
+        except HostError as error:
+            # A plain file is left where a namespace was mounted before a reboot.
+            if error.errno in (errno.ENOENT, errno.EINVAL, errno.ENOTDIR, errno.EACCES):
+                return None
+            raise
+
+    def require_absent(self, sandbox: Namespace) -> None:
+        """A second ADD without DEL would fail later, and its undo would hit the first one's interface."""
+        found = links.find(sandbox, self.request.ifname)
+        if found is not None:
+            text = f"container already has an interface {found.name} ({found.kind or 'no virtual link'}, {found.mac})"
+            raise CniError(errors.INTERNAL, text, f"in {sandbox.path}; a DEL for this container takes an earlier ADD back")
+
+    # --- IPAM
+
+    def ipam_name(self) -> str:
+        """The configuration's ipam.type, empty without one."""
+        config = member(self.request.config, "ipam")
+        if config is None:
+            return ""
+        if not isinstance(config, dict):
+            raise CniError(errors.INVALID_CONFIG, f'option "ipam" must be an object, not {quoted(config)}')
+        name = member(config, "type")
+        if not (name is None or isinstance(name, str)):
+            raise CniError(errors.INVALID_CONFIG, f'option "ipam.type" must be a string, not {quoted(name)}')
+        return name or ""
+
+    def ipam(self) -> Delegate | None:
+        """The IPAM plugin that the configuration names, None without one."""
+        name = self.ipam_name()
+        if not name:
+            return None
+        self.machine.journal.why = "ipam.type"
+        return Delegate(name, self.request, self.machine)
+
+    def lease(self, ipam: Delegate, result: Result) -> None:
+        """Ask IPAM for addresses, and take them into the result."""
+        self.machine.journal.why = "ipam.type"
+        leased = ipam.add()
+        if not leased.ips:
+            text = f"IPAM plugin {ipam.name} returned missing IP config"
+            raise CniError(errors.INTERNAL, text, "it must give at least one address")
+        for ip in leased.ips:
+            ip.interface = self.container_index
+        result.ips, result.routes, result.dns = leased.ips, leased.routes, leased.dns
+        self.plan(result)
+
+    def choose_dns(self, result: Result) -> None:
+        """The configuration's DNS settings, if it has any; else those that came from IPAM stay."""
+        config = member(self.request.config, "dns")
+        if config is not None and (dns := Dns.from_object(config)):
+            result.dns = dns
+
+    # --- addresses and routes
+
+    def assign(self, sandbox: Namespace, link: Link, ips: list[IpConfig]) -> None:
+        """Assign the addresses and bring the link up. IPv6 addresses are usable afterwards."""
+        self.machine.journal.why = "ipam.type"
+        if any(ip.address.version == 6 for ip in ips):
+            enable_ipv6(sandbox, link)
+        for ip in ips:
+            addresses.add(sandbox, link, ip.address, dad=self.dad)
+        links.set_up(sandbox, link)
+
+    def add_routes(self, sandbox: Namespace, link: Link, result: Result) -> None:
+        """Add the result's routes; one without a gateway goes by the first gateway of its family, or by the link alone."""
+        self.machine.journal.why = "ipam.routes"
+        for route in _distinct(result):
+            routes.add(
+                sandbox,
+                link,
+                str(route.dst),
+                str(route.gw or ""),
+                scope=route.scope or 0,
+                table=route.table or 0,
+                priority=route.priority,
+                mtu=route.mtu,
+                advmss=route.advmss,
+            )
+
+    def wait_for_dad(self, sandbox: Namespace, link: Link, result: Result) -> None:
+        """If addresses are probed for duplicates, wait for the outcome."""
+        if self.dad and any(ip.address.version == 6 for ip in result.ips):
+            addresses.wait_for_dad(sandbox, link, DAD_LIMIT)
+
+    # --- CHECK
+
+    def check_interface(self, kind: str) -> tuple[Namespace, Link, Result]:
+        """What CHECK begins with: IPAM's own, the previous result, and the container's link as that result has it."""
+        sandbox = self.open_sandbox()
+        ipam = self.ipam()
+        if ipam is not None:
+            ipam.check()
+        result = self.request.previous
+        if result is None:
+            raise CniError(errors.INVALID_CONFIG, "Required prevResult missing", "CHECK compares with the result of ADD")
+        expected = self._interface_of(result)
+        link = links.find(sandbox, expected.name)
+        if link is None:
+            raise CniError(errors.INTERNAL, f"interface {expected.name} is not in {sandbox.path}")
+        require(link.kind == kind, f"interface {link.name} is a {link.kind or 'hardware link'}, not a {kind}")
+        same = not expected.mac or link.mac.lower() == expected.mac.lower()
+        require(same, f"interface {link.name} has the MAC address {link.mac}, not {expected.mac}")
+        return sandbox, link, result
+
+    def _interface_of(self, result: Result) -> Interface:
+        for interface in result.interfaces:
+            if (interface.name, interface.sandbox) == (self.request.ifname, self.request.netns):
+                return interface
+        text = f"prevResult has no interface {self.request.ifname} in {self.request.netns}"
+        raise CniError(errors.INVALID_CONFIG, text, "CHECK needs the result of this container's ADD")
+
+    def check_addresses(self, sandbox: Namespace, link: Link, result: Result) -> None:
+        """Every address of the result that is this interface's must be on the link."""
+        there = {address.text for address in addresses.of(sandbox, link)}
+        for ip in result.ips:
+            if ip.interface is None or ip.interface == self.container_index:
+                require(str(ip.address) in there, f"address {ip.address} is not on {link.name}")
+
+    def check_routes(self, sandbox: Namespace, result: Result) -> None:
+        """Every route of the result must be there: in the table that it names, else in any.
+
+        A later plugin of the chain (sbr, vrf) may have moved it out of the main table.
+        """
+        there = [route for version in (4, 6) for route in routes.of(sandbox, version)]
+        for route in result.routes:
+            wanted = str(route.dst.network), str(route.gw or "")
+            found = any(_matches(candidate, *wanted, route.table) for candidate in there)
+            via = f" via {route.gw}" if route.gw else ""
+            require(found, f"route {route.dst}{via} is not in {sandbox.path}")
+
+    # --- DEL, STATUS, GC
+
+    def delete_link(self, sandbox: Namespace) -> None:
+        self.machine.journal.why = "DEL"
+        links.delete(sandbox, self.request.ifname)
+
+    def delete_lease(self) -> None:
+        """IPAM's DEL, which is due in every path of DEL, whatever else is still there (containernetworking/cni#1167)."""
+        self.machine.journal.why = "ipam.type"
+        ipam = self.ipam()
+        if ipam is not None:
+            ipam.delete()
+
+    def status(self) -> None:
+        self.validate()
+        ipam = self.ipam()
+        if ipam is not None:
+            ipam.status()
+
+    def gc(self, valid: set[tuple[str, str]]) -> None:
+        attempt = Attempts()
+        ipam = attempt(self.ipam)
+        if ipam is not None:
+            attempt(ipam.gc, valid)
+        attempt.finish()
+
+
+def enable_ipv6(sandbox: Namespace, link: Link) -> None:
+    """Container runtimes start namespaces with IPv6 switched off (docker --net=none does)."""
+    for name in ("lo", link.name):
+        key = f"net/ipv6/conf/{name}/disable_ipv6"
+        value = sysctl.read(sandbox, key)
+        if value is None:
+            hint = "boot without ipv6.disable=1, or give the container IPv4 addresses only"
+            raise HostError(errno.EAFNOSUPPORT, f"enabling IPv6 on {name}", "this kernel has no IPv6", hint)
+        if value != "0":
+            sysctl.write(sandbox, key, "0")
+    sysctl.write(sandbox, f"net/ipv6/conf/{link.name}/keep_addr_on_down", "1")
+
+
+def gateways(ips: list[IpConfig]) -> dict[int, Address]:
+    """IP version -> the first gateway of that version."""
+    found: dict[int, Address] = {}
+    for ip in ips:
+        if ip.gateway is not None:
+            found.setdefault(ip.gateway.version, ip.gateway)
+    return found
+
+
+def _distinct(result: Result) -> list[Route]:
+    """The result's routes with their gateways filled in, each once: the kernel refuses the same route twice."""
+    by_default = gateways(result.ips)
+    found: dict[object, Route] = {}
+    for route in result.routes:
+        gateway = route.gw
+        if gateway is None and not route.scope:
+            gateway = by_default.get(route.dst.version)
+        filled = Route(
+            route.dst.network, gateway, route.mtu, route.advmss, route.priority, route.table, route.scope
+        )
+        found.setdefault((filled.dst, filled.gw, filled.table, filled.priority), filled)
+    return list(found.values())
+
+
+def _matches(route: routes.Route, dst: str, gateway: str, table: int | None) -> bool:
+    if route.dst != dst or (table and route.table != table):
+        return False
+    return not gateway or gateway == route.gateway or any(gateway == via for _, via in route.hops)
+
+
+def require(condition: bool, text: str) -> None:
+    """What CHECK asserts; the error says what is, and what was expected."""
+    if not condition:
+        raise CniError(errors.INTERNAL, text)

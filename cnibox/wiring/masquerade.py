@@ -1,0 +1,98 @@
+"""Masquerading: what a container sends beyond its own subnet leaves with the host's address.
+
+Two backends, iptables and nftables, with the reference's names of chains, tables and comments, so that either side's DEL
+cleans up after the other's ADD.
+"""
+
+from __future__ import annotations
+
+from .. import log
+from ..host import iptables, nftables
+from ..host.journal import HostError
+from ..skel import Attempts
+from ..spec import errors
+from ..spec.errors import CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..host.namespace import Machine
+    from ..spec.address import Cidr
+    from .owner import Owner
+
+
+def choose(machine: Machine, wanted: str | None) -> str:
+    """The backend, as the reference chooses: iptables unless it is unusable and nftables is usable."""
+    if wanted:
+        return wanted
+    if iptables.program(4, "-restore") is None and nftables.usable(machine.host):
+        return "nftables"
+    return "iptables"
+
+
+def add(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr], shared_chain: bool) -> Callable[[], None]:
+    """Begin to set it up; the function returned waits until it is there."""
+    if backend == "iptables":
+        from . import masquerade_iptables
+
+        return masquerade_iptables.add(machine, owner, addresses, shared_chain)
+    from . import masquerade_nftables
+
+    masquerade_nftables.add(machine, owner, addresses)
+    return _nothing
+
+
+def falls_back(machine: Machine, error: HostError) -> bool:
+    """Whether iptables is there but cannot work on this kernel, and nftables can; asked after it has failed."""
+    if iptables.usable(4) or not nftables.usable(machine.host):
+        return False
+    log.warning(f"iptables is unusable, nftables takes its place: {error}")
+    return True
+
+
+def remove(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr], shared_chain: bool) -> Callable[[], None]:
+    """Begin to remove it; the function returned waits until it is gone. It may be gone already."""
+    if backend == "iptables":
+        from . import masquerade_iptables
+
+        return masquerade_iptables.remove(machine, owner, addresses, shared_chain)
+    from . import masquerade_nftables
+
+    masquerade_nftables.remove(machine, owner)
+    return _nothing
+
+
+def remove_by_name(machine: Machine, owner: Owner) -> None:
+    """Remove it from both backends when nothing but names is known: an attachment that a Go plugin made."""
+    from . import masquerade_iptables, masquerade_nftables
+
+    attempt = Attempts()
+    attempt(masquerade_nftables.remove, machine, owner)
+    attempt(masquerade_iptables.remove_by_name, machine, owner)
+    attempt.finish()
+
+
+def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
+    """Remove from both backends what belongs to the network and to none of these (container ID, interface name)."""
+    from . import masquerade_iptables, masquerade_nftables
+
+    attempt = Attempts()
+    attempt(masquerade_nftables.collect, machine, network, valid)
+    attempt(masquerade_iptables.collect, machine, network, valid)
+    attempt.finish()
+
+
+def require_usable(machine: Machine, wanted: str | None) -> None:
+    """CniError 50 when no packet filter could do it."""
+    backend = choose(machine, wanted)
+    if backend == "iptables" and iptables.program(4, "-restore") is None:
+        text = "ipMasq needs iptables-restore, which is not installed"
+        raise CniError(errors.PLUGIN_UNAVAILABLE, text, 'install iptables, or set "ipMasqBackend": "nftables"')
+    if backend == "nftables" and not nftables.usable(machine.host):
+        text = "ipMasq needs nftables, which this kernel does not have"
+        raise CniError(errors.PLUGIN_UNAVAILABLE, text, "load the module nf_tables")
+
+
+def _nothing() -> None:
+    pass

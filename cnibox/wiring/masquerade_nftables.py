@@ -1,0 +1,132 @@
+"""Masquerading by nftables, over netlink: one rule for each address.
+
+    table inet cni_plugins_masquerade {
+        chain masq_checks {
+            ip saddr 10.1.2.3 ip daddr != 10.1.2.0/24 masquerade comment "H1-H2, net: mynet, if: eth0, id: c1"
+        }
+        chain postrouting {
+            type nat hook postrouting priority srcnat;
+            ip daddr 224.0.0.0/4 return
+            ip6 daddr ff00::/8 return
+            goto masq_checks
+        }
+    }
+
+H1 and H2 are hashes of the network and of the attachment: a rule's owner is known by the beginning of its comment.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..host import nftables
+from ..host.journal import HostError
+from ..host.netlink.nft import NF_INET_POST_ROUTING, NFPROTO_INET, NFT_GOTO, NFT_RETURN, PRIORITY_SRCNAT
+from ..host.nftables import Table
+from .owner import Owner, digest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..host.namespace import Machine
+    from ..host.nftables import Request
+    from ..spec.address import Cidr
+
+NAME = "cni_plugins_masquerade"
+CHECKS = "masq_checks"
+POSTROUTING = "postrouting"
+
+
+def prefix_of(owner: Owner) -> str:
+    return f"{digest(owner.network, 16)}-{digest(f'{owner.ifname}:{owner.container_id}', 16)}"
+
+
+def add(machine: Machine, owner: Owner, addresses: list[Cidr]) -> None:
+    """Add the rules, and table and chains where they are missing."""
+    if not addresses:
+        return
+    table = _table(machine)
+    rules = [_rule(table, owner, address) for address in addresses]
+    say = " && ".join(_say(address) for address in addresses)
+
+    def undo() -> None:
+        _remove(table, prefix_of(owner))
+
+    try:
+        machine.journal.run(say, lambda: table.commit(say, *rules), undo)
+    except HostError as error:
+        if error.errno != errno.ENOENT:  # the first rule on this machine, or the ruleset was flushed
+            raise
+        _set_up(machine, table)
+        machine.journal.run(say, lambda: table.commit(say, *rules), undo)
+
+
+def remove(machine: Machine, owner: Owner) -> None:
+    """Remove the owner's rules; there may be none."""
+    table, prefix = _table(machine), prefix_of(owner)
+    if any(comment.startswith(prefix) for _, comment in table.comments(CHECKS)):
+        machine.journal.run(f"nft delete rules inet {NAME} {CHECKS} # {prefix}", lambda: _remove(table, prefix))
+
+
+def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
+    """Remove the network's rules whose attachment is not valid."""
+    table, network_prefix = _table(machine), f"{digest(network, 16)}-"
+    keep = {prefix_of(Owner(network, container_id, ifname)) for container_id, ifname in valid}
+    for _, comment in table.comments(CHECKS):
+        prefix = comment[:33]
+        if comment.startswith(network_prefix) and prefix not in keep:
+            say = f"nft delete rules inet {NAME} {CHECKS} # {prefix}"
+            machine.journal.run(say, lambda prefix=prefix: _remove(table, prefix))  # type: ignore[misc]
+
+
+def _table(machine: Machine) -> Table:
+    return Table(machine.host, NFPROTO_INET, NAME)
+
+
+def _remove(table: Table, prefix: str) -> None:
+    handles = [handle for handle, comment in table.comments(CHECKS) if comment.startswith(prefix)]
+    if handles:
+        say = f"nft delete rules inet {NAME} {CHECKS}"
+        table.commit(say, *[table.delete_rule(CHECKS, handle) for handle in handles])
+
+
+def _set_up(machine: Machine, table: Table) -> None:
+    """Table, chains, and what comes before every check; filled anew, so that several first ADDs at once do no harm."""
+    say = f"nft add table inet {NAME} with chains {CHECKS} and {POSTROUTING}"
+    requests = (
+        table.add("CNI plugins masquerading"),
+        table.add_chain(CHECKS),
+        table.add_chain(POSTROUTING, ("nat", NF_INET_POST_ROUTING, PRIORITY_SRCNAT)),
+        table.flush_chain(POSTROUTING),
+        table.add_rule(
+            POSTROUTING,
+            nftables.ip_version(4) + nftables.destination(b"\xe0\0\0\0", 4) + nftables.verdict(NFT_RETURN),
+        ),
+        table.add_rule(
+            POSTROUTING,
+            nftables.ip_version(6) + nftables.destination(b"\xff" + bytes(15), 8) + nftables.verdict(NFT_RETURN),
+        ),
+        table.add_rule(POSTROUTING, nftables.verdict(NFT_GOTO, CHECKS)),
+    )
+
+    def undo() -> None:
+        if not table.comments(CHECKS):
+            table.commit(f"nft delete table inet {NAME}", table.delete())
+
+    machine.journal.run(say, lambda: table.commit(say, *requests), undo, shared=True)
+
+
+def _rule(table: Table, owner: Owner, address: Cidr) -> Request:
+    packed = address.address.packed
+    expressions = (
+        nftables.ip_version(address.version)
+        + nftables.source(packed)
+        + nftables.destination(packed, address.prefix, negate=True)
+        + nftables.masquerade()
+    )
+    comment = f"{prefix_of(owner)}, net: {owner.network}, if: {owner.ifname}, id: {owner.container_id}"
+    return table.add_rule(CHECKS, expressions, comment.replace('"', "")[: nftables.COMMENT_LIMIT - 1])
+
+
+def _say(address: Cidr) -> str:
+    ip = "ip" if address.version == 4 else "ip6"
+    return f"nft add rule inet {NAME} {CHECKS} {ip} saddr {address.address} {ip} daddr != {address.network} masquerade"

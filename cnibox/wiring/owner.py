@@ -1,0 +1,23 @@
+"""Whose a rule is: the names, made of network, container and interface, by which the reference's plugins find theirs."""
+
+from __future__ import annotations
+
+try:
+    from _sha512 import sha512  # type: ignore[import-not-found]
+except ImportError:  # Python 3.12 and newer
+    from _sha2 import sha512  # type: ignore[import-not-found]
+
+
+class Owner:
+    """One attachment, as the owner of rules."""
+
+    def __init__(self, network: str, container_id: str, ifname: str) -> None:
+        self.network = network
+        self.container_id = container_id
+        self.ifname = ifname
+
+
+def digest(text: str, length: int) -> str:
+    """The first `length` hexadecimal digits of the SHA-512."""
+    hexadecimal: str = sha512(text.encode()).hexdigest()
+    return hexadecimal[:length]

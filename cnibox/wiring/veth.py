@@ -1,0 +1,281 @@
+"""A container on a veth pair: what bridge and ptp have in common.
+
+The far end is the container's interface; the near end is on the host, where the container's traffic can be masqueraded.
+What ADD made outside the container is recorded, so that DEL and GC need nothing but the attachment's name.
+"""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from .. import record
+from ..host import links, sysctl
+from ..host.journal import HostError
+from ..record import Record
+from ..skel import Attempts
+from ..spec import errors
+from ..spec.address import Cidr
+from ..spec.errors import CniError
+from ..spec.options import Bool, Int, OneOf, Option, Options
+from ..spec.result import Interface, Result
+from . import masquerade
+from .interface import InterfacePlugin, require
+from .owner import Owner
+from .sharing import Hold
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..host.links import Link
+    from ..host.namespace import Machine, Namespace
+    from ..spec.request import Request
+
+FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+NAME_ATTEMPTS = 10
+
+MTU = Option("mtu", Int(0, 65535), 0, "MTU of both ends of the veth pair; 0: the kernel's default")
+IP_MASQ = Option("ipMasq", Bool, False, "masquerade what the container sends beyond its own subnet")
+IP_MASQ_BACKEND = Option(
+    "ipMasqBackend", OneOf("iptables", "nftables"), "", "how; by default iptables, or nftables where iptables is unusable"
+)
+
+
+class VethPlugin(InterfacePlugin):
+    """ADD, DEL and GC of an attachment by a veth pair; a plugin says what is at the near end."""
+
+    needed_to_delete = Options(IP_MASQ)
+
+    def __init__(self, name: str, request: Request, machine: Machine) -> None:
+        if request.command in ("DEL", "GC"):  # what has become of the other options must not keep anything alive
+            self.options = self.needed_to_delete
+        super().__init__(name, request, machine)
+
+    def add(self) -> Result:
+        self.validate()
+        self.sandbox = self.open_sandbox()
+        self.require_absent(self.sandbox)
+        sharing = Hold(self.machine)
+        result, ipam = Result(), self.ipam()
+        # Our own IPAM plugins need no link: asked first, a full range changes nothing else, and masquerading is set up
+        # by iptables-restore on another core while the kernel makes the links. Others may want to find it (dhcp).
+        if ipam is not None and ipam.in_process:
+            self.lease(ipam, result)
+        self.host_name = f"veth{posix.urandom(4).hex()}"
+        self.backend = masquerade.choose(self.machine, self.option.ipMasqBackend) if self.option.ipMasq else ""
+        self.remember(result)
+        finish_masquerading = self.start_masquerading(result)
+        self.prepare_host()
+        self.create_pair()
+        if ipam is not None and not ipam.in_process:
+            self.lease(ipam, result)
+            self.remember(result)
+            finish_masquerading = self.start_masquerading(result)
+        self.wire(result)
+        finish_masquerading()
+        self.choose_dns(result)
+        sharing.succeeded()
+        return result
+
+    # --- what bridge and ptp do differently
+
+    def prepare_host(self) -> None:
+        """Before the pair is made: what its near end is plugged into."""
+
+    def master(self) -> Link | None:
+        """What the near end is plugged into."""
+        return None
+
+    def wire(self, result: Result) -> None:
+        """Configure both ends, and complete the result."""
+        raise NotImplementedError
+
+    def mac(self) -> str:
+        """The MAC address asked for; empty: the kernel's choice."""
+        return ""
+
+    # --- the pair
+
+    def create_pair(self) -> None:
+        """Make the pair; a random name that is taken is replaced by another."""
+        host, ifname = self.machine.host, self.request.ifname
+        self.machine.journal.why = "type"
+        for left in reversed(range(NAME_ATTEMPTS)):
+            try:
+                links.create_veth(
+                    host,
+                    self.host_name,
+                    self.sandbox,
+                    ifname,
+                    master=self.master(),
+                    mtu=self.option.mtu,
+                    mac=self.mac(),
+                )
+                break
+            except HostError as error:
+                if error.errno != errno.EEXIST or left == 0 or links.find(host, self.host_name) is None:
+                    raise
+                self.host_name = f"veth{posix.urandom(4).hex()}"
+                self.remember(Result())
+        shield(host, self.host_name)
+        skip_dad(host, self.host_name)
+
+    def enable_forwarding(self, versions: set[int]) -> None:
+        """Let the host forward; never switched off again by a DEL, as nobody knows who else relies on it."""
+        for version in sorted(versions):
+            sysctl.write(self.machine.host, FORWARDING[version], "1", shared=True)
+
+    def describe(self, result: Result, near: Link, far: Link) -> None:
+        """Add both ends to the result's interfaces."""
+        result.interfaces += [
+            Interface(near.name, near.mac, mtu=near.mtu),
+            Interface(far.name, far.mac, self.request.netns, mtu=far.mtu),
+        ]
+
+    def check_near_end(self, result: Result, link: Link, master: Link | None) -> Link:
+        """The host's end that the previous result names must be the far end's peer, and plugged in where it was."""
+        for interface in result.interfaces:
+            near = links.find(self.machine.host, interface.name) if not interface.sandbox else None
+            if near is None or near.kind != "veth" or near.index != link.peer_index:
+                continue
+            same = not interface.mac or interface.mac.lower() == near.mac.lower()
+            require(same, f"host interface {near.name} has the MAC address {near.mac}, not {interface.mac}")
+            plugged = master is None or near.master == master.index
+            require(plugged, f"host interface {near.name} is not plugged into {master.name if master else ''}")
+            return near
+        raise CniError(errors.INTERNAL, f"no host interface of prevResult is the other end of {link.name}")
+
+    # --- masquerading and the record
+
+    def start_masquerading(self, result: Result) -> Callable[[], None]:
+        """Begin to set it up for the result's addresses (none yet, or ipMasq off: nothing); the answer waits for the end."""
+        self.machine.journal.why = "ipMasq"
+        addresses = [ip.address for ip in result.ips] if self.option.ipMasq else []
+        if not addresses:
+            return lambda: None
+        arguments = (addresses, self._shares_chain(self.request.name))
+        finish = masquerade.add(self.machine, self.owner(), self.backend, *arguments)
+
+        def finish_or_fall_back() -> None:
+            try:
+                finish()
+            except HostError as error:
+                if self.option.ipMasqBackend or not masquerade.falls_back(self.machine, error):
+                    raise
+                self.backend = "nftables"
+                self.remember(result)
+                masquerade.add(self.machine, self.owner(), self.backend, *arguments)
+
+        return finish_or_fall_back
+
+    def owner(self) -> Owner:
+        return Owner(self.request.name, self.request.container_id, self.request.ifname)
+
+    def _shares_chain(self, network: str) -> bool:
+        """Whether another interface of the container is in the same network: iptables' chain is theirs together."""
+        return record.has_sibling(self.request.container_id, self.request.ifname, network, self.name)
+
+    def remember(self, result: Result) -> None:
+        """Write down, before it is made, what DEL will have to take away outside the container."""
+        self.machine.journal.why = "type"
+        facts = {
+            "netns": self.request.netns,
+            "inode": self.sandbox.inode,
+            "hostInterface": self.host_name,
+            "backend": self.backend,
+            "masquerade": [str(ip.address) for ip in result.ips] if self.option.ipMasq else [],
+        }
+        self._record(facts).write(self.machine)
+
+    def _record(self, facts: dict[str, Any]) -> Record:
+        return Record(self.request.container_id, self.request.ifname, self.request.name, self.name, facts)
+
+    # --- DEL and GC
+
+    def delete(self) -> None:
+        """Take the attachment away: with what the record tells, else with what a Go plugin's names tell."""
+        attempt = Attempts()
+        found = attempt(record.of, self.request, self.name)
+        if found is not None and found.network != self.request.name:
+            self.request = self.request.replaced(name=found.network)  # the network was renamed since
+        sandbox = attempt(self.find_sandbox)
+        if found is not None:
+            self._delete_recorded(attempt, found, sandbox)
+        else:
+            self._delete_unrecorded(attempt, sandbox)
+        attempt(self.delete_lease)
+        if found is not None and not attempt.failures:
+            attempt(found.remove, self.machine)
+        record.remove_folder(self.request.container_id)
+        attempt.finish()
+
+    def _delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
+        # The rules go while the kernel waits (RCU, 15-50 ms) before it lets go of the link.
+        finish = attempt(self._start_unmasquerading, found)
+        if sandbox is not None and found.facts.get("inode") in (None, sandbox.inode):
+            attempt(self.delete_link, sandbox)
+        attempt(self._delete_near_end, found.facts.get("hostInterface"))
+        if finish is not None:
+            attempt(finish)
+
+    def _start_unmasquerading(self, found: Record) -> Callable[[], None]:
+        self.machine.journal.why = "ipMasq"
+        addresses, backend = _cidrs(found.facts.get("masquerade")), found.facts.get("backend")
+        if not addresses or not isinstance(backend, str):
+            return lambda: None
+        owner = Owner(found.network, found.container_id, found.ifname)
+        shared = record.has_sibling(found.container_id, found.ifname, found.network, found.plugin)
+        return masquerade.remove(self.machine, owner, backend, addresses, shared)
+
+    def _delete_near_end(self, name: Any) -> None:
+        """It is gone with the far end, unless the namespace could not be opened."""
+        if isinstance(name, str) and links.find(self.machine.host, name) is not None:
+            links.delete(self.machine.host, name)
+
+    def _delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
+        if sandbox is not None:
+            attempt(self.delete_link, sandbox)
+        if self.option.ipMasq:
+            self.machine.journal.why = "ipMasq"
+            attempt(masquerade.remove_by_name, self.machine, self.owner())
+
+    def gc(self, valid: set[tuple[str, str]]) -> None:
+        attempt = Attempts()
+        self.machine.journal.why = "cni.dev/valid-attachments"
+        for found in attempt(record.all_of, self.request.name, self.name) or ():
+            if (found.container_id, found.ifname) not in valid:
+                before = len(attempt.failures)
+                self._delete_recorded(attempt, found, None)
+                if len(attempt.failures) == before:
+                    attempt(found.remove, self.machine)
+        if self.option.ipMasq:
+            attempt(masquerade.collect, self.machine, self.request.name, valid)
+        attempt(super().gc, valid)
+        attempt.finish()
+
+    def status(self) -> None:
+        super().status()
+        if self.option.ipMasq:
+            masquerade.require_usable(self.machine, self.option.ipMasqBackend)
+
+
+def shield(host: Namespace, name: str, *, shared: bool = False) -> None:
+    """A container must not configure the host by router advertisements (CVE-2020-10749)."""
+    sysctl.write(host, f"net/ipv6/conf/{name}/accept_ra", "0", shared=shared, best_effort=True)
+
+
+def skip_dad(host: Namespace, name: str, *, shared: bool = False) -> None:
+    """What every link of ours on the host's side needs before it has a carrier.
+
+    Without a link-local address the host cannot ask for a container's MAC address, and what it forwards to it is lost; it
+    would be probed for duplicates for one or two seconds.
+    """
+    sysctl.write(host, f"net/ipv6/conf/{name}/accept_dad", "0", shared=shared, best_effort=True)
+
+
+def _cidrs(texts: Any) -> list[Cidr]:
+    return [Cidr.parse(text) for text in texts] if isinstance(texts, list) else []
+
+

@@ -1,0 +1,213 @@
+"""`cnibox install DIR`: the file itself, stamped for an interpreter, and a symlink for each plugin.
+
+Every file and link appears by a rename: whoever runs a plugin meanwhile has the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import marshal
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import click
+
+from .. import __version__
+from ..registry import PLUGINS
+from . import stamp
+
+FILE = "cnibox"
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--python", metavar="PATH", help="The interpreter that runs the plugins. Default: the one that runs this."
+)
+@click.option("--force", is_flag=True, help="Replace files that are not cnibox's, such as the Go plugins.")
+def install(directory: Path, python: str | None, force: bool) -> None:
+    """Copy this file to DIRECTORY, with a symlink for each plugin.
+
+    The copy is stamped: the plugins are compiled ahead for the interpreter. When that changes its version
+    the plugins still run, slower, until the next install.
+    """
+    archive = _own_archive()
+    _check_directory(directory)
+    _check_targets(directory, force)
+    content, description = _stamped(archive, python or sys.executable)
+    report = []
+    try:
+        target = directory / FILE
+        report.append(_line(target, _install_file(target, content), description))
+        for name in PLUGINS:
+            link = directory / name
+            report.append(_line(link, _install_link(link), f"-> {FILE}"))
+        _sync(directory)
+    finally:
+        # Told at the end: a reader that goes away, such as head, must not leave half a farm.
+        click.echo("\n".join(report))
+
+
+def _own_archive() -> Path:
+    archive = getattr(stamp.__loader__, "archive", None)
+    if archive is None:
+        raise click.ClickException(
+            "this cnibox runs from a folder of modules; what can be installed for runtimes is the one file:\n"
+            "packaging/build makes dist/cnibox, then: dist/cnibox install DIR"
+        )
+    return Path(archive)
+
+
+def _check_directory(directory: Path) -> None:
+    if not directory.exists():
+        raise click.ClickException(f"{directory} does not exist; make it first: mkdir -p {directory}")
+    if not directory.is_dir():
+        raise click.ClickException(f"{directory} is not a directory")
+    flags = os.statvfs(directory).f_flag
+    if flags & os.ST_NOEXEC:
+        raise click.ClickException(f"{directory} is on a file system mounted noexec: nothing could run from there")
+    if flags & os.ST_RDONLY:
+        raise click.ClickException(f"{directory} is on a file system mounted read-only")
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+        root = "" if os.geteuid() == 0 else "; try it as root"
+        raise click.ClickException(f"{directory}: permission denied{root}")
+
+
+def _check_targets(directory: Path, force: bool) -> None:
+    """Refuse before anything is changed, and name all that stands in the way."""
+    foreign = [path for name in (FILE, *PLUGINS) if not _is_ours(path := directory / name)]
+    folders = [path for path in foreign if path.is_dir() and not path.is_symlink()]
+    if folders:
+        raise click.ClickException(f"{', '.join(map(str, folders))}: a directory is in the way")
+    if foreign and not force:
+        raise click.ClickException(
+            f"{', '.join(map(str, foreign))}: not cnibox's. Nothing was changed; --force replaces them."
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Absent, a file of cnibox, or a link to one; known by what is in it, whatever its version."""
+    if path.is_symlink() and not path.exists():
+        return path.readlink().name.startswith(FILE)
+    if not os.path.lexists(path):
+        return True
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return "cnibox/registry.py" in archive.namelist()
+
+
+def _stamped(archive: Path, python: str) -> tuple[bytes, str]:
+    """The content of the installed file, and a word on what it is."""
+    executable, version, code = _compile(archive, python)
+    plain_zip = _zip_of(archive.read_bytes())
+    shebang = stamp.SHEBANG.format(executable).encode()
+    if len(shebang.rstrip()) <= stamp.MAX_SHEBANG:
+        return shebang + code + plain_zip, f"{__version__}, stamped for {executable} ({version})"
+    shebang = stamp.PLAIN_SHEBANG.format(executable).encode()
+    if len(shebang.rstrip()) > stamp.MAX_SHEBANG:
+        raise click.ClickException(f"{executable}: this path is too long for the first line of a script")
+    return (
+        shebang + plain_zip,
+        f"{__version__}, for {executable}; not stamped, its path is too long: plugins start slower",
+    )
+
+
+def _compile(archive: Path, python: str) -> tuple[str, str, bytes]:
+    """Have the interpreter compile the plugins: (its own path, its version, lines 2 and 3 of the stamp)."""
+    path = shutil.which(python)
+    if path is None:
+        raise click.ClickException(f"{python}: no such interpreter")
+    text = inspect.getsource(stamp)
+    command = [path, "-IS", "-X", "no_debug_ranges", "-c", text]
+    done = subprocess.run(command, input=marshal.dumps(_sources(archive), 2), capture_output=True, check=False)
+    try:
+        executable, version, code = marshal.loads(done.stdout)
+    except (EOFError, ValueError, TypeError):
+        complaint = done.stderr.decode(errors="replace").strip()
+        raise click.ClickException(f"{path} is no Python that can run cnibox (3.11 or newer)\n{complaint}") from None
+    if not executable.startswith("/") or any(character.isspace() for character in executable):
+        raise click.ClickException(f"{executable!r}: a script's first line cannot name this path")
+    return executable, version, code
+
+
+def _sources(archive: Path) -> dict[str, tuple[str, str]]:
+    """{module: (path, text)} of the prelude and of all that plugins import."""
+    sources = {}
+    with zipfile.ZipFile(archive) as content:
+        for path in sorted(content.namelist()):
+            module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            of_plugins = path.startswith("cnibox/") and not path.startswith(("cnibox/cli/", "cnibox/runtime/"))
+            if path.endswith(".py") and (of_plugins or module == stamp.PRELUDE):
+                sources[module] = (path, content.read(path).decode())
+    return sources
+
+
+def _zip_of(content: bytes) -> bytes:
+    """The zip without what stands in front of it; its directory says how long it is (APPNOTE.TXT 4.3.16)."""
+    end = content.rindex(b"PK\5\6")
+    size, offset = struct.unpack_from("<LL", content, end + 12)
+    return content[end - size - offset :]
+
+
+def _install_file(target: Path, content: bytes) -> str:
+    if not target.is_symlink() and target.is_file() and target.read_bytes() == content:
+        target.chmod(0o755)
+        return "unchanged"
+    found = os.path.lexists(target)
+    temporary = _temporary(target)
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), 0o755)
+            file.flush()
+            os.fsync(file.fileno())
+        _try_out(temporary)
+        temporary.rename(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return "replaced" if found else "installed"
+
+
+def _install_link(link: Path) -> str:
+    if link.is_symlink() and link.readlink() == Path(FILE):
+        return "unchanged"
+    found = os.path.lexists(link)
+    temporary = _temporary(link)
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(FILE)
+    temporary.rename(link)
+    return "replaced" if found else "installed"
+
+
+def _try_out(file: Path) -> None:
+    """Run the new file before it takes the place of the old one."""
+    command = [str(file.absolute()), next(iter(PLUGINS))]
+    try:
+        done = subprocess.run(command, env={"CNI_COMMAND": "VERSION"}, capture_output=True, check=False)
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be run: {error.strerror}. Nothing was changed.") from None
+    if done.returncode != 0 or b"supportedVersions" not in done.stdout:
+        said = (done.stderr or done.stdout).decode(errors="replace").strip()
+        raise click.ClickException(f"the new file does not answer VERSION. Nothing was changed. It says:\n{said}")
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _line(path: Path, what: str, detail: str) -> str:
+    return f"{path!s:<40} {what:<9} {detail}"

@@ -1,0 +1,64 @@
+"""The first code of a stamped file: imports cnibox from the code that the stamp has put there (see stamp.py).
+
+It is compiled into the file, and runs in the globals of lines 1 and 2. Nothing but the interpreter's
+built-ins is imported, and no file is looked for.
+"""
+
+from __future__ import annotations
+
+import gc
+import marshal
+import posix
+import sys
+from _frozen_importlib import ModuleSpec  # importlib.machinery's, without importlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from io import BufferedReader
+    from types import CodeType, ModuleType
+
+    f: BufferedReader  # this file, open behind the table
+    CODE: dict[str, tuple[bool, CodeType | None, int, int]] = {}
+    """{module: (is a package, its code or None, where from here it is marshalled, how long)}"""
+
+CODE_START = f.tell()  # noqa: F821
+
+
+class StampedImporter:
+    """Finder and loader in one (PEP 302, PEP 451)."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if name not in CODE:
+            return None
+        return ModuleSpec(name, StampedImporter, is_package=CODE[name][0])  # type: ignore[arg-type]
+
+    @staticmethod
+    def create_module(spec: ModuleSpec) -> None:
+        return None
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        _, code, offset, size = CODE[module.__name__]
+        if code is None:
+            # From the open file: its name may be another version's by now.
+            code = marshal.loads(posix.pread(f.fileno(), size, CODE_START + offset))  # noqa: F821
+        exec(code, module.__dict__)
+
+
+def start() -> None:
+    """Be a plugin and end; returns when the operator's commands are meant: they need the zip."""
+    gc.disable()  # one short run: freeing everything at its end is cheaper
+    sys.meta_path.insert(0, StampedImporter)
+    from cnibox.main import main
+
+    status = main(sys.argv[0], sys.argv[1:], operator=lambda: -1)
+    if status >= 0:
+        posix._exit(status)  # everything is written; the interpreter's own end takes 1 ms
+    gc.enable()
+    sys.meta_path.remove(StampedImporter)
+    for name in CODE:
+        sys.modules.pop(name, None)
+
+
+start()

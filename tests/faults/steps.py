@@ -1,0 +1,78 @@
+"""What the tests of faults do again and again: c1 is broken, c2 stands beside it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.faults.cases import CASES, Case
+from tests.support.faulty import Agent, Run, difference
+from tests.support.machine import Machine
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def container(machine: Machine, name: str) -> None:
+    """A namespace in which the kernel's own link-local addresses do not change between two snapshots."""
+    machine.container(name)
+    machine.run("ip", "netns", "exec", name, "sysctl", "-q", "net.ipv6.conf.default.accept_dad=0")
+
+
+def stand(agent: Agent, case: Case) -> None:
+    ended = agent.plugin(case.beside["type"], "ADD", case.beside, container="c2")
+    assert ended.status == 0, ended
+    assert stands(agent, case)
+
+
+def stands(agent: Agent, case: Case) -> bool:
+    return not case.address or agent.machine.ping(case.address)
+
+
+def add(agent: Agent, case: Case, **faults: int) -> Run:
+    """add(agent, case, fail=3): the third operation fails."""
+    return _run(agent, case, "ADD", faults)
+
+
+def delete(agent: Agent, case: Case, netns: str | None = None, **faults: int) -> Run:
+    return _run(agent, case, "DEL", faults, netns=netns)
+
+
+def collect(agent: Agent, case: Case, *containers: str, **faults: int) -> Run:
+    """GC, for which these containers' attachments are valid."""
+    valid = [{"containerID": name, "ifname": "eth0"} for name in containers]
+    return _run(agent, case, "GC", faults, {"cni.dev/valid-attachments": valid})
+
+
+def _run(agent: Agent, case: Case, command: str, faults: dict[str, int], extra: Any = None, **options: Any) -> Run:
+    at = {number: action for action, number in faults.items()}
+    return agent.plugin(case.plugin, command, case.config | (extra or {}), at, path=case.path, **options)
+
+
+def settled(agent: Agent) -> list[str]:
+    """The snapshot, once the kernel has done what it does on its own (link-local addresses, carriers)."""
+    before = agent.snapshot()
+    for _ in range(100):
+        now = agent.snapshot()
+        if now == before and not any("NO-CARRIER" in piece or "tentative" in piece for piece in now):
+            return now
+        before = now
+        time.sleep(0.02)
+    raise AssertionError("the machine does not come to rest")
+
+
+def assert_same(before: list[str], agent: Agent, *context: object) -> None:
+    found = difference(before, agent.snapshot())
+    assert not found, "\n".join((found, *map(str, context)))
+
+
+def restore_shared(agent: Agent, case: Case, pristine: bool) -> None:
+    """Take away what the first attachment makes for all, and a DEL leaves for the next."""
+    script = "ip address delete 10.1.2.1/28 dev cni0 && ip address add 10.9.9.1/24 brd + dev cni0" if case.replaces else ""
+    if pristine:
+        script = """
+        ip link delete cni0; nft flush ruleset; nft delete table inet cni_plugins_masquerade
+        echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding
+        """
+    agent.machine.run("sh", "-c", script, check=False)

@@ -1,0 +1,137 @@
+"""ADD is all or nothing: broken at its Nth operation, for N = 1, 2, 3 ... until it succeeds."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.faults.cases import CASES, Case
+from tests.faults.steps import add, assert_same, container, delete, every_case, restore_shared, settled, stand, stands
+from tests.support.faulty import Agent
+
+REPLACED = "an address that forceAddress has replaced is not brought back by a DEL either"
+
+
+def fail_at_each(agent: Agent, case: Case, pristine: bool) -> None:
+    before = settled(agent)
+    for number in itertools.count(1):
+        ended = add(agent, case, fail=number)
+        if not ended.hit:
+            break
+        if ended.status == 0:  # without what is done as far as it can be, such as a sysctl on a read-only /proc/sys
+            assert delete(agent, case).status == 0
+            restore_shared(agent, case, pristine)
+        else:
+            assert (ended.status, ended.json["code"]) == (1, 999), ended
+        assert_same(before, agent, ended)
+    assert ended.status == 0 and (number > 1 or case.plugin == "static"), ended
+
+
+@every_case
+def test_failing_on_a_pristine_machine(agent: Agent, case: Case) -> None:
+    if not case.replaces:
+        fail_at_each(agent, case, pristine=True)
+
+
+@every_case
+def test_failing_beside_another(agent: Agent, case: Case) -> None:
+    stand(agent, case)
+    fail_at_each(agent, case, pristine=False)
+    assert case.replaces or stands(agent, case)
+
+
+@every_case
+@pytest.mark.parametrize("namespace", ["there", "empty", "gone"])
+def test_killed_then_deleted(agent: Agent, case: Case, namespace: str) -> None:
+    """CNI_NETNS of the DEL is the container's namespace, or empty, or that namespace has gone."""
+    if case.replaces:
+        pytest.skip(REPLACED)
+    stand(agent, case)
+    before = settled(agent)
+    for number in itertools.count(1):
+        ended = add(agent, case, kill=number)
+        if not ended.hit:
+            break
+        assert ended.status == -9
+        if namespace == "gone":
+            agent.machine.run("ip", "netns", "delete", "c1")
+        deleted = delete(agent, case, "" if namespace == "empty" else None)
+        assert deleted.status == 0, deleted
+        if namespace == "gone":
+            container(agent.machine, "c1")
+        assert_same(before, agent, ended, deleted)
+    assert ended.status == 0, ended
+    assert stands(agent, case)
+
+
+@every_case
+@pytest.mark.parametrize("namespace", ["there", "empty"])
+def test_undo_killed_then_deleted(agent: Agent, case: Case, namespace: str) -> None:
+    """The last operation fails, and the process dies at the Nth one that takes the others back."""
+    stand(agent, case)
+    before = settled(agent)
+    last = _last_failing(agent, case)
+    for number in itertools.count(last + 1):
+        ended = add(agent, case, fail=last, kill=number)
+        if not ended.hit:
+            break
+        assert ended.status == -9
+        deleted = delete(agent, case, "" if namespace == "empty" else None)
+        assert deleted.status == 0, deleted
+        if case.replaces:
+            restore_shared(agent, case, pristine=False)
+        assert_same(before, agent, ended, deleted)
+    assert ended.status == 1 or last == 0, ended
+
+
+def _last_failing(agent: Agent, case: Case) -> int:
+    """The number of the last operation without which there is no success."""
+    count = len(add(agent, case).operations)
+    for number in range(count, 0, -1):
+        assert delete(agent, case).status == 0
+        restore_shared(agent, case, pristine=False)
+        if add(agent, case, fail=number).status == 1:
+            return number
+    return 0
+
+
+@pytest.mark.parametrize("action", ["term", "int"])
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in ("bridge-dual", "ptp-nftables", "host-local")],
+                         ids=lambda case: case.name)  # fmt: skip
+def test_signals_wait_for_the_change_or_its_undo(agent: Agent, case: Case, action: str) -> None:
+    ended_by = {"term": -15, "int": -2}[action]
+    stand(agent, case)
+    before = settled(agent)
+    for number in itertools.count(1):
+        ended = add(agent, case, **{action: number})
+        if not ended.hit:
+            break
+        assert ended.status == ended_by and ended.json["ips"], ended  # as if it had come after the end
+        assert not ended.stderr
+        assert delete(agent, case).status == 0
+        assert_same(before, agent, ended)
+    last = len(ended.operations)
+    assert delete(agent, case).status == 0
+    for number in range(1, last):
+        ended = add(agent, case, **{action: number, "fail": last})
+        assert ended.status == ended_by and ended.json["code"] == 999, ended
+        assert_same(before, agent, ended)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in ("bridge-iptables", "host-local")],
+                         ids=lambda case: case.name)  # fmt: skip
+def test_no_lease_is_lost(agent: Agent, case: Case) -> None:
+    """However many ADDs and DELs died, every address of the range can still be had: 10.1.2.2 to .14, and no other."""
+    for number in range(1, 12):
+        add(agent, case, kill=number)
+        delete(agent, case, kill=number)
+        assert delete(agent, case).status == 0
+    config = case.config["ipam"]
+    config = case.config | {"type": "host-local", "ipam": config | {"ranges": config["ranges"][:1]}}
+    given = []
+    for number in range(14):
+        ended = agent.plugin("host-local", "ADD", config, container=f"x{number}")
+        given += [ip["address"] for ip in ended.json.get("ips", ())]
+    assert sorted(given) == sorted(f"10.1.2.{number}/28" for number in range(2, 15))
+    assert ended.status == 1

@@ -1,0 +1,50 @@
+"""GC, broken at its Nth operation: the next one, or a DEL, takes away what is left; so it does after a killed ADD."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.faults.cases import CASES, Case
+from tests.faults.steps import add, assert_same, collect, delete, settled, stand, stands
+from tests.support.faulty import Agent
+
+collected = pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if not case.replaces and not case.path and case.plugin not in ("loopback", "static")],
+    ids=lambda case: case.name,
+)
+
+
+@collected
+@pytest.mark.parametrize("action", ["fail", "kill"])
+def test_broken_then_again(agent: Agent, case: Case, action: str) -> None:
+    stand(agent, case)
+    before = settled(agent)
+    for number in itertools.count(1):
+        assert add(agent, case).status == 0
+        ended = collect(agent, case, "c2", **{action: number})
+        if ended.hit:
+            assert ended.status == {"fail": 1, "kill": -9}[action], ended
+            again = collect(agent, case, "c2") if number % 2 else delete(agent, case)
+            assert again.status == 0, again
+        assert_same(before, agent, ended)
+        if not ended.hit:
+            break
+    assert ended.status == 0 and number > 1, ended
+    assert stands(agent, case)
+
+
+@collected
+def test_collects_what_a_killed_add_left(agent: Agent, case: Case) -> None:
+    stand(agent, case)
+    before = settled(agent)
+    for number in itertools.count(1):
+        ended = add(agent, case, kill=number)
+        again = collect(agent, case, "c2")
+        assert again.status == 0, again
+        assert_same(before, agent, ended, again)
+        if not ended.hit:
+            break
+    assert stands(agent, case)

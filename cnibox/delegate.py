@@ -139,7 +139,10 @@ def _result(name: str, output: bytes, version: str) -> Result:
     except ValueError as error:
         raise CniError(errors.DECODING_FAILURE, f"the result of plugin {name} is not JSON: {error}") from None
     own = found.get("cniVersion") if isinstance(found, dict) else None
-    return Result.from_object(found, own if isinstance(own, str) and own else version)
+    try:
+        return Result.from_object(found, own if isinstance(own, str) and own else version)
+    except CniError as error:
+        raise error.within(f"the result of plugin {name}") from None
 
 
 def _failure(name: str, status: int, output: bytes, complaint: bytes) -> CniError:
@@ -156,9 +159,10 @@ def _failure(name: str, status: int, output: bytes, complaint: bytes) -> CniErro
     except ValueError as error:
         text = f'netplugin failed but error parsing its diagnostic message "{shown}": {error}'
         return CniError(0, text, f"plugin {name}: {ended}")
-    if not isinstance(found, dict) or not isinstance(found.get("msg", ""), str):
-        return CniError(0, f'netplugin failed: "{shown}"', f"plugin {name}: {ended}")
-    code, details = found.get("code"), found.get("details")
-    return CniError(
-        code if isinstance(code, int) else 0, found.get("msg", ""), details if isinstance(details, str) else ""
-    )
+    members = found if isinstance(found, dict) else {}
+    code, text, details = members.get("code"), members.get("msg"), members.get("details")
+    if not isinstance(code, int) or isinstance(code, bool):
+        code = 0
+    if not isinstance(text, str) or not text:  # no error object: it was killed after its result, say
+        return CniError(code, f'netplugin failed: "{shown}"', f"plugin {name}: {ended}")
+    return CniError(code, text, details if isinstance(details, str) else "")

@@ -50,6 +50,10 @@ class Record:
         undo = self._unlink if older is None else lambda: self._put(older)
         machine.journal.run(say, lambda: self._put(data), undo)
 
+    def lock(self) -> files.Lock:
+        """The container's: its ADD holds it, and so does what that has started, which may live on when ADD itself is killed."""
+        return files.Lock(self.folder)
+
     def remove(self, machine: Machine) -> None:
         """Remove it, and the container's folder with its last one; gone already is fine."""
         machine.journal.run(f"rm -f {self.path}", self._unlink)
@@ -95,11 +99,22 @@ def of(request: Request, plugin: str) -> Record | None:
     return found[0] if found else None
 
 
-def has_sibling(container_id: str, ifname: str, network: str, plugin: str) -> bool:
-    """Whether the same plugin attached another interface of the container to the same network."""
-    return any(
-        (other.network, other.plugin) == (network, plugin) and other.ifname != ifname
+def siblings(container_id: str, ifname: str, network: str, plugin: str) -> list[Record]:
+    """The same plugin's attachments of the container's other interfaces to the same network."""
+    return [
+        other
         for other in _of_container(container_id)
+        if (other.network, other.plugin) == (network, plugin) and other.ifname != ifname
+    ]
+
+
+def is_anothers(namespace: int, container_id: str, ifname: str) -> bool:
+    """Whether that namespace (host.namespace.Namespace.identity) has an interface of that name which another container's ADD made."""
+    return any(
+        found.ifname == ifname and found.facts.get("namespace") == namespace
+        for other in _listing(ATTACHMENTS)
+        if other != container_id
+        for found in _of_container(other)
     )
 
 

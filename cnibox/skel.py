@@ -91,6 +91,7 @@ def run(name: str, program: str, arguments: list[str]) -> int:
     `program` is the path by which we were started: a delegate at the same file runs in this process.
     """
     environ = posix.environ
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Python would raise an exception in the midst of something
     log.configure(environ, name)
     try:
         explain = _explains(arguments)

@@ -22,6 +22,8 @@ from ..registry import PLUGINS
 from . import stamp
 
 FILE = "cnibox"
+OF_PEOPLE = ("cnibox/cli/", "cnibox/runtime/", "cnibox/__main__.py")
+"""What no plugin imports."""
 
 
 @click.command()
@@ -142,7 +144,7 @@ def _sources(archive: Path) -> dict[str, tuple[str, str]]:
     with zipfile.ZipFile(archive) as content:
         for path in sorted(content.namelist()):
             module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-            of_plugins = path.startswith("cnibox/") and not path.startswith(("cnibox/cli/", "cnibox/runtime/"))
+            of_plugins = path.startswith("cnibox/") and not path.startswith(OF_PEOPLE)
             if path.endswith(".py") and (of_plugins or module == stamp.PRELUDE):
                 sources[module] = (path, content.read(path).decode())
     return sources

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
 
     f: BufferedReader  # this file, open behind the table
-    CODE: dict[str, tuple[bool, CodeType | None, int, int]] = {}
-    """{module: (is a package, its code or None, where from here it is marshalled, how long)}"""
+    CODE: dict[str, tuple[bool, CodeType | None, int, int, tuple[str, ...]]] = {}
+    """{module: (is a package, its code or None, where from here it is marshalled, how long, all that it imports)}"""
 
 CODE_START = f.tell()  # noqa: F821
+Module = type(sys)
 
 
 class StampedImporter:
@@ -39,11 +40,34 @@ class StampedImporter:
 
     @staticmethod
     def exec_module(module: ModuleType) -> None:
-        _, code, offset, size = CODE[module.__name__]
-        if code is None:
-            # From the open file: its name may be another version's by now.
-            code = marshal.loads(posix.pread(f.fileno(), size, CODE_START + offset))  # noqa: F821
-        exec(code, module.__dict__)
+        # What it imports is made beforehand, by the shortest way: the interpreter's own takes 35 us a module, 2 ms an ADD.
+        for name in CODE[module.__name__][4]:
+            if name not in sys.modules:
+                make(name)
+        run(module)
+
+
+def make(name: str) -> None:
+    """Import a module whose own imports are all there."""
+    module = sys.modules[name] = Module(name)
+    parent, _, child = name.rpartition(".")
+    if CODE[name][0]:
+        module.__package__ = name
+        module.__path__ = []
+    else:
+        module.__package__ = parent
+    if parent:
+        setattr(sys.modules[parent], child, module)
+    run(module)
+
+
+def run(module: ModuleType) -> None:
+    """Execute a module's code in it."""
+    _, code, offset, size, _ = CODE[module.__name__]
+    if code is None:
+        # From the open file: its name may be another version's by now.
+        code = marshal.loads(posix.pread(f.fileno(), size, CODE_START + offset))  # noqa: F821
+    exec(code, module.__dict__)
 
 
 def start() -> None:

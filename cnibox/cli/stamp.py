@@ -82,13 +82,14 @@ def stamp(sources: dict[str, tuple[str, str]]) -> bytes:
     """
     code = {name: compiled(path, text) for name, (path, text) in sources.items()}
     prelude = code.pop(PRELUDE)
-    always = imported_by(code, ENTRY)
-    table: dict[str, tuple[bool, CodeType | None, int, int]] = {}
+    imports = {name: imported_by(code, name) for name in code}
+    always = {ENTRY, *imports[ENTRY]}
+    table: dict[str, tuple[bool, CodeType | None, int, int, tuple[str, ...]]] = {}
     others = b""
     for name in code:
         blob = b"" if name in always else marshal.dumps(code[name])
         is_package = sources[name][0].endswith("/__init__.py")
-        table[name] = (is_package, code[name] if name in always else None, len(others), len(blob))
+        table[name] = (is_package, code[name] if name in always else None, len(others), len(blob), imports[name])
         others += blob
     first = marshal.dumps((prelude, table))
     line_2 = LINE_2.format(
@@ -100,8 +101,9 @@ def stamp(sources: dict[str, tuple[str, str]]) -> bytes:
     return line_2.encode() + first + others + LINE_3.encode()
 
 
-def imported_by(code: dict[str, CodeType], module: str) -> list[str]:
-    """Those of the modules that importing one of them brings in; found by doing it."""
+def imported_by(code: dict[str, CodeType], module: str) -> tuple[str, ...]:
+    """Those of the modules that importing one of them brings in, each behind all that it imports; found by doing it."""
+    done: list[str] = []
 
     class Importer:
         @staticmethod
@@ -118,13 +120,16 @@ def imported_by(code: dict[str, CodeType], module: str) -> list[str]:
         @staticmethod
         def exec_module(module: ModuleType) -> None:
             exec(code[module.__name__], module.__dict__)
+            done.append(module.__name__)
 
     sys.meta_path.insert(0, Importer)
     try:
         __import__(module)
-        return [name for name in code if name in sys.modules]
     finally:
         sys.meta_path.remove(Importer)
+        for name in done:
+            del sys.modules[name]
+    return tuple(done[:-1])
 
 
 def compiled(path: str, text: str) -> CodeType:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import time
 
+from . import routes
 from .journal import HostError
 from .namespace import attempt
 from .netlink import rtnl
-from .netlink.rtnl import AF_INET, AF_INET6, IFA_F_DADFAILED, IFA_F_NODAD, IFA_F_TENTATIVE
+from .netlink.rtnl import AF_INET, AF_INET6, IFA_F_DADFAILED, IFA_F_NODAD, IFA_F_TENTATIVE, RT_SCOPE_LINK
 from .netlink.socket import NLM_F_CREATE, NLM_F_EXCL
 
 TYPE_CHECKING = False
@@ -40,12 +41,13 @@ class Assigned:
         self.flags: int = found.get("IFA_FLAGS", message["flags"])
 
 
-def of(namespace: Namespace, link: Link) -> list[Assigned]:
-    """The link's addresses, IPv4 first."""
+def of(namespace: Namespace, link: Link, *families: int) -> list[Assigned]:
+    """The link's addresses, IPv4 first; `families`: AF_INET or AF_INET6 alone."""
     found = []
-    for family in (AF_INET, AF_INET6):
+    for family in families or (AF_INET, AF_INET6):
         body = {"family": family, "index": link.index, "attrs": []}
-        found += [Assigned(message) for message in namespace.netlink.dump(rtnl.RTM_GETADDR, body)]
+        say = f"{namespace.ip} address show dev {link.name}"
+        found += [Assigned(message) for message in namespace.dump(say, rtnl.RTM_GETADDR, body)]
     return [address for address in found if address.index == link.index]
 
 
@@ -86,12 +88,20 @@ def removal(namespace: Namespace, link: Link, address: Address) -> Undo:
     return lambda: attempt(lambda: namespace.send(say, message), errno.EADDRNOTAVAIL, errno.ENODEV)
 
 
-def wait_for_dad(namespace: Namespace, link: Link, limit: float) -> None:
-    """Wait until no IPv6 address of the link is tentative; HostError EADDRNOTAVAIL names one that somebody else has."""
-    events = namespace.subscribe(rtnl.RTNLGRP_IPV6_IFADDR)
+def wait_until_usable(
+    namespace: Namespace, link: Link, wanted: set[str], limit: float, *, link_local: bool = False
+) -> None:
+    """Wait until packets to the wanted IPv6 addresses of the link are taken; with `link_local`, to those of that scope, too.
+
+    Even without duplicate address detection the kernel makes an address's local route later, in a work queue
+    (addrconf_dad_work), and drops what comes before. HostError EADDRNOTAVAIL names a wanted address that somebody else has.
+    """
+    if not _unusable(namespace, link, wanted, link_local):
+        return
+    events = namespace.subscribe(rtnl.RTNLGRP_IPV6_ROUTE, rtnl.RTNLGRP_IPV6_IFADDR)
     try:
         deadline = time.monotonic() + limit
-        while waiting := _tentative(namespace, link):
+        while waiting := _unusable(namespace, link, wanted, link_local):
             left = deadline - time.monotonic()
             if left <= 0:
                 doing = f"duplicate address detection of {', '.join(waiting)} on {link.name}"
@@ -101,13 +111,18 @@ def wait_for_dad(namespace: Namespace, link: Link, limit: float) -> None:
         events.close()
 
 
-def _tentative(namespace: Namespace, link: Link) -> list[str]:
-    mine = [address for address in of(namespace, link) if address.version == 6]
-    for address in mine:
+def _unusable(namespace: Namespace, link: Link, wanted: set[str], link_local: bool) -> list[str]:
+    found = []
+    for address in of(namespace, link, AF_INET6):
+        if address.text not in wanted and not (link_local and address.scope == RT_SCOPE_LINK):
+            continue
         if address.flags & IFA_F_DADFAILED:
-            doing = f"duplicate address detection of {address.text} on {link.name}"
-            raise HostError(errno.EADDRNOTAVAIL, doing, "another host on this network has that address")
-    return [address.text for address in mine if address.flags & IFA_F_TENTATIVE]
+            if address.text in wanted:
+                doing = f"duplicate address detection of {address.text} on {link.name}"
+                raise HostError(errno.EADDRNOTAVAIL, doing, "another host on this network has that address")
+        elif address.flags & IFA_F_TENTATIVE or not routes.is_local(namespace, address.text.partition("/")[0]):
+            found.append(address.text)
+    return found
 
 
 def _message(kind: int, flags: int, link: Link, address: Address, dad: bool) -> Message:

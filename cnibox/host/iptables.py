@@ -38,10 +38,11 @@ def usable(version: int) -> bool:
 class Restore:
     """Lines for one table, being carried out all together or not at all; `finish()` waits for the end.
 
+    inherited: as in Process
     lines: as `iptables-save` prints them, ":CHAIN - [0:0]" and "-A ..." / "-D ..." / "-F ..." / "-X ...".
     """
 
-    def __init__(self, version: int, table: str, lines: list[str]) -> None:
+    def __init__(self, version: int, table: str, lines: list[str], inherited: int = -1) -> None:
         self.say = say(version, table, lines)
         path = program(version, "-restore")
         if path is None:
@@ -49,7 +50,7 @@ class Restore:
             raise HostError(errno.ENOENT, self.say, f"there is no {NAMES[version]}-restore", hint)
         script = "\n".join((f"*{table}", *lines, "COMMIT", ""))
         try:
-            self.process = Process([path, "--noflush", "-w"], script.encode(), ENVIRON)
+            self.process = Process([path, "--noflush", "-w"], script.encode(), ENVIRON, inherited=inherited)
         except OSError as error:
             raise HostError(error.errno or errno.EIO, f"running {path}", error.strerror or "") from None
 

@@ -90,7 +90,8 @@ def get(namespace: Namespace, name: str) -> Link:
 def ports(namespace: Namespace, bridge: Link) -> list[Link]:
     """The links whose master is that bridge."""
     body = {"attrs": [("IFLA_MASTER", bridge.index), ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]}
-    found = [Link(message) for message in namespace.netlink.dump(rtnl.RTM_GETLINK, body, WANTED)]
+    say = f"{namespace.ip} link show master {bridge.name}"
+    found = [Link(message) for message in namespace.dump(say, rtnl.RTM_GETLINK, body, WANTED)]
     return [link for link in found if link.master == bridge.index]  # kernels before 4.5 do not filter
 
 

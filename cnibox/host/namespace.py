@@ -52,7 +52,6 @@ class Namespace:
         self.machine = machine
         self.path = path
         self.fd = _open(path)
-        self.inode = posix.fstat(self.fd).st_ino
         self._netlink: Netlink | None = None
         self._queue: list[Change] | None = None
         self._entered_from: list[Namespace] = []
@@ -60,6 +59,14 @@ class Namespace:
     @property
     def is_host(self) -> bool:
         return self is self.machine.host
+
+    @property
+    def identity(self) -> int:
+        """Which namespace it is, whatever path leads to it. The next one soon gets an inode number that has become free."""
+        try:
+            return self.netlink.cookie()
+        except OSError:
+            return posix.fstat(self.fd).st_ino
 
     @property
     def ip(self) -> str:
@@ -101,11 +108,18 @@ class Namespace:
         except NetlinkError as error:
             raise refusal(say, error) from None
 
-    def subscribe(self, group: int) -> Netlink:
-        """A socket of its own that hears the kernel's events of a group (rtnl.RTNLGRP_LINK); to be closed."""
+    def dump(self, say: str, kind: int, body: dict[str, Any], wanted: frozenset[str] | None = None) -> list[dict[str, Any]]:
+        """All objects that match, as `Netlink.dump` gives them; an error tells `say`."""
+        try:
+            return self.netlink.dump(kind, body, wanted)
+        except NetlinkError as error:
+            raise refusal(say, error) from None
+
+    def subscribe(self, *groups: int) -> Netlink:
+        """A socket of its own that hears the kernel's events of groups such as rtnl.RTNLGRP_LINK; to be closed."""
         with self:
             events = Netlink(rtnl.FAMILY)
-        events.subscribe(group)
+        events.subscribe(*groups)
         return events
 
     def batch(self) -> Batch:

@@ -15,10 +15,17 @@ class Process:
 
     Its standard files are memory files instead of pipes: nothing can fill up, and a daemon that inherits them holds nobody up.
     `interruptible`: whether SIGTERM and its like reach it, which this process itself may be holding back.
+    `inherited`: a descriptor that it gets, too, such as a lock's, which is then held until it ends, whatever becomes of us.
     """
 
     def __init__(
-        self, arguments: list[str], stdin: bytes, environ: Mapping[bytes, bytes], *, interruptible: bool = False
+        self,
+        arguments: list[str],
+        stdin: bytes,
+        environ: Mapping[bytes, bytes],
+        *,
+        interruptible: bool = False,
+        inherited: int = -1,
     ) -> None:
         self.files = [posix.memfd_create(name, posix.MFD_CLOEXEC) for name in ("stdin", "stdout", "stderr")]
         self.outcome: tuple[int, bytes, bytes] | None = None
@@ -27,6 +34,8 @@ class Process:
                 stdin = stdin[posix.write(self.files[0], stdin) :]
             posix.lseek(self.files[0], 0, 0)
             actions = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(self.files)]
+            if inherited >= 0:
+                actions.append((posix.POSIX_SPAWN_DUP2, inherited, 3))
             held = () if interruptible else _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
             self.pid = posix.posix_spawn(
                 arguments[0],

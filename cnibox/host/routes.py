@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+
+from .journal import HostError
 from .netlink import rtnl
 from .netlink.rtnl import (
     AF_INET,
@@ -9,6 +12,7 @@ from .netlink.rtnl import (
     RT_SCOPE_NOWHERE,
     RT_SCOPE_UNIVERSE,
     RT_TABLE_MAIN,
+    RTN_LOCAL,
     RTN_UNICAST,
     RTPROT_BOOT,
     RTPROT_UNSPEC,
@@ -44,8 +48,21 @@ class Route:
 def of(namespace: Namespace, version: int) -> list[Route]:
     """All unicast routes of one IP version, in every table."""
     body = {"family": AF_INET if version == 4 else AF_INET6, "attrs": []}
-    found = [Route(message) for message in namespace.netlink.dump(rtnl.RTM_GETROUTE, body)]
+    say = f"{namespace.ip} -{version} route show table all"
+    found = [Route(message) for message in namespace.dump(say, rtnl.RTM_GETROUTE, body)]
     return [route for route in found if route.type == RTN_UNICAST]
+
+
+def is_local(namespace: Namespace, address: str) -> bool:
+    """Whether packets to that IPv6 address are for the namespace itself."""
+    body = {"family": AF_INET6, "dst_len": 128, "attrs": [("RTA_DST", address)]}
+    try:
+        answers = namespace.send(f"{namespace.ip} route get {address}", (rtnl.RTM_GETROUTE, 0, body))
+    except HostError as error:
+        if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+            return False
+        raise
+    return bool(answers[0]["type"] == RTN_LOCAL)
 
 
 def add(

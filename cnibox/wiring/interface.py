@@ -141,23 +141,24 @@ class InterfacePlugin(Plugin):
                 advmss=route.advmss,
             )
 
-    def wait_for_dad(self, sandbox: Namespace, link: Link, result: Result) -> None:
-        """If addresses are probed for duplicates, wait for the outcome."""
-        if self.dad and any(ip.address.version == 6 for ip in result.ips):
-            addresses.wait_for_dad(sandbox, link, DAD_LIMIT)
+    def wait_until_usable(self, sandbox: Namespace, link: Link, result: Result) -> None:
+        """Wait until the container's IPv6 addresses are, so that its first packet is not lost."""
+        wanted = {str(ip.address) for ip in result.ips if ip.address.version == 6}
+        if wanted:
+            addresses.wait_until_usable(sandbox, link, wanted, DAD_LIMIT, link_local=self.dad)
 
     # --- CHECK
 
     def check_interface(self, kind: str) -> tuple[Namespace, Link, Result]:
         """What CHECK begins with: IPAM's own, the previous result, and the container's link as that result has it."""
-        sandbox = self.open_sandbox()
-        ipam = self.ipam()
-        if ipam is not None:
-            ipam.check()
         result = self.request.previous
         if result is None:
             raise CniError(errors.INVALID_CONFIG, "Required prevResult missing", "CHECK compares with the result of ADD")
         expected = self._interface_of(result)
+        sandbox = self.open_sandbox()
+        ipam = self.ipam()
+        if ipam is not None:
+            ipam.check()
         link = links.find(sandbox, expected.name)
         if link is None:
             raise CniError(errors.INTERNAL, f"interface {expected.name} is not in {sandbox.path}")
@@ -176,9 +177,12 @@ class InterfacePlugin(Plugin):
     def check_addresses(self, sandbox: Namespace, link: Link, result: Result) -> None:
         """Every address of the result that is this interface's must be on the link."""
         there = {address.text for address in addresses.of(sandbox, link)}
-        for ip in result.ips:
-            if ip.interface is None or ip.interface == self.container_index:
-                require(str(ip.address) in there, f"address {ip.address} is not on {link.name}")
+        for ip in self.own(result):
+            require(str(ip.address) in there, f"address {ip.address} is not on {link.name}")
+
+    def own(self, result: Result) -> list[IpConfig]:
+        """The result's addresses that are of this plugin's interface; a later one may have added others."""
+        return [ip for ip in result.ips if ip.interface is None or ip.interface == self.container_index]
 
     def check_routes(self, sandbox: Namespace, result: Result) -> None:
         """Every route of the result must be there: in the table that it names, else in any.
@@ -186,8 +190,8 @@ class InterfacePlugin(Plugin):
         A later plugin of the chain (sbr, vrf) may have moved it out of the main table.
         """
         there = [route for version in (4, 6) for route in routes.of(sandbox, version)]
-        for route in result.routes:
-            wanted = str(route.dst.network), str(route.gw or "")
+        for route in _distinct(result):
+            wanted = str(route.dst), str(route.gw or "")
             found = any(_matches(candidate, *wanted, route.table) for candidate in there)
             via = f" via {route.gw}" if route.gw else ""
             require(found, f"route {route.dst}{via} is not in {sandbox.path}")
@@ -207,7 +211,12 @@ class InterfacePlugin(Plugin):
 
     def status(self) -> None:
         self.validate()
-        ipam = self.ipam()
+        try:
+            ipam = self.ipam()
+        except CniError as error:
+            if error.code != errors.INTERNAL:
+                raise
+            raise CniError(errors.PLUGIN_UNAVAILABLE, error.msg, error.details) from None  # it is not installed
         if ipam is not None:
             ipam.status()
 

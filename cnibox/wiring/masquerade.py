@@ -31,12 +31,17 @@ def choose(machine: Machine, wanted: str | None) -> str:
     return "iptables"
 
 
-def add(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr], shared_chain: bool) -> Callable[[], None]:
-    """Begin to set it up; the function returned waits until it is there."""
+def add(
+    machine: Machine, owner: Owner, backend: str, addresses: list[Cidr], shared_chain: bool, lock: int
+) -> Callable[[], None]:
+    """Begin to set it up; the function returned waits until it is there.
+
+    lock: descriptor of the attachment's lock, which programs that we start hold on to should this process be killed
+    """
     if backend == "iptables":
         from . import masquerade_iptables
 
-        return masquerade_iptables.add(machine, owner, addresses, shared_chain)
+        return masquerade_iptables.add(machine, owner, addresses, shared_chain, lock)
     from . import masquerade_nftables
 
     masquerade_nftables.add(machine, owner, addresses)
@@ -51,25 +56,28 @@ def falls_back(machine: Machine, error: HostError) -> bool:
     return True
 
 
-def remove(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr], shared_chain: bool) -> Callable[[], None]:
+def remove(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr]) -> Callable[[], None]:
     """Begin to remove it; the function returned waits until it is gone. It may be gone already."""
     if backend == "iptables":
         from . import masquerade_iptables
 
-        return masquerade_iptables.remove(machine, owner, addresses, shared_chain)
+        return masquerade_iptables.remove(machine, owner, addresses)
     from . import masquerade_nftables
 
     masquerade_nftables.remove(machine, owner)
     return _nothing
 
 
-def remove_by_name(machine: Machine, owner: Owner) -> None:
-    """Remove it from both backends when nothing but names is known: an attachment that a Go plugin made."""
+def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
+    """Remove it from both backends when nothing but names is known: an attachment that a Go plugin made.
+
+    `keep`: addresses of the container's other attachments to that network.
+    """
     from . import masquerade_iptables, masquerade_nftables
 
     attempt = Attempts()
     attempt(masquerade_nftables.remove, machine, owner)
-    attempt(masquerade_iptables.remove_by_name, machine, owner)
+    attempt(masquerade_iptables.remove_by_name, machine, owner, keep)
     attempt.finish()
 
 
@@ -81,6 +89,17 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
     attempt(masquerade_nftables.collect, machine, network, valid)
     attempt(masquerade_iptables.collect, machine, network, valid)
     attempt.finish()
+
+
+def missing(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr]) -> list[Cidr]:
+    """Those of the addresses that are not masqueraded."""
+    if backend == "iptables":
+        from . import masquerade_iptables
+
+        return masquerade_iptables.missing(owner, addresses)
+    from . import masquerade_nftables
+
+    return masquerade_nftables.missing(machine, owner, addresses)
 
 
 def require_usable(machine: Machine, wanted: str | None) -> None:

@@ -16,11 +16,12 @@ from .. import log
 from ..host import iptables
 from ..host.iptables import Restore
 from ..host.journal import HostError
+from ..skel import Attempts
 from .owner import Owner, digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..host.namespace import Machine
     from ..spec.address import Cidr
@@ -32,7 +33,9 @@ def chain_of(owner: Owner) -> str:
     return f"CNI-{digest(owner.network + owner.container_id, 24)}"
 
 
-def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool) -> Callable[[], None]:
+def add(
+    machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int
+) -> Callable[[], None]:
     """Begin to add the rules; the function returned waits until they are there."""
     running: list[Restore] = []
     for version in (4, 6):
@@ -42,67 +45,81 @@ def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: boo
         lines = _lines(owner, mine, shared_chain and _has_chain(version, owner))
 
         def start(version: int = version, lines: list[str] = lines) -> Restore:
-            return Restore(version, "nat", lines)
+            return Restore(version, "nat", lines, lock)
 
         def undo(version: int = version, mine: list[Cidr] = mine) -> None:
             _finish(running, quietly=True)
-            _remove(version, owner, mine, shared_chain)
+            _remove(version, owner, mine)
 
         running.append(machine.journal.run(iptables.say(version, "nat", lines), start, undo))
     return lambda: _finish(running)
 
 
-def remove(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool) -> Callable[[], None]:
+def remove(machine: Machine, owner: Owner, addresses: list[Cidr]) -> Callable[[], None]:
     """Begin to remove the rules; the function returned waits until they are gone. Some, or all, may be gone already."""
+    attempt = Attempts()
     running: list[tuple[Restore, list[Cidr]]] = []
     for version in (4, 6):
         mine = [address for address in addresses if address.version == version]
         if not mine or iptables.program(version, "-restore") is None:
             continue
-        lines = _removal(owner, mine, shared_chain)
+        lines = _removal(owner, mine)
 
         def start(version: int = version, lines: list[str] = lines) -> Restore:
             return Restore(version, "nat", lines)
 
-        running.append((machine.journal.run(iptables.say(version, "nat", lines), start), mine))
+        restore = attempt(machine.journal.run, iptables.say(version, "nat", lines), start)
+        if restore is not None:
+            running.append((restore, mine))
 
     def finish() -> None:
         for restore, mine in running:
             try:
                 restore.finish()
-            except HostError:  # as a whole, when one of the rules is missing
-                machine.journal.run(
-                    f"remove what is left of {chain_of(owner)}",
-                    lambda mine=mine: _remove(mine[0].version, owner, mine, shared_chain),  # type: ignore[misc]
-                )
+            except HostError:  # as a whole, when one of the rules is missing, or the chain another attachment's, too
+                say = f"remove what is left of {chain_of(owner)}"
+                attempt(machine.journal.run, say, lambda mine=mine: _remove(mine[0].version, owner, mine))
+        attempt.finish()
 
     return finish
 
 
-def remove_by_name(machine: Machine, owner: Owner) -> None:
-    """Remove the container's rules when nothing but names is known of them."""
+def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
+    """Remove the container's rules when nothing but names is known of them, apart from those for the addresses in `keep`."""
+    attempt = Attempts()
     for version in (4, 6):
-        machine.journal.run(
-            f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}",
-            lambda version=version: _remove(version, owner, None, False),  # type: ignore[misc]
-        )
+        say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
+        attempt(machine.journal.run, say, lambda version=version: _remove(version, owner, None, keep))
+    attempt.finish()
 
 
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
     """Remove the rules of the network's containers that have no valid attachment."""
     containers = {container_id for container_id, _ in valid}
     before, after = f'"name: \\"{network}\\" id: \\"', '\\""'
+    attempt = Attempts()
     for version in (4, 6):
         found = set()
-        for line in iptables.rules(version, "nat"):
-            if line.startswith("-A POSTROUTING ") and before in line:
+        for line in attempt(iptables.rules, version, "nat") or ():
+            if line.startswith("-A ") and before in line:
                 found.add(line.partition(before)[2].partition(after)[0])
-        for container_id in found - containers:
+        for container_id in sorted(found - containers):
             owner = Owner(network, container_id, "")
-            machine.journal.run(
-                f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}",
-                lambda version=version, owner=owner: _remove(version, owner, None, False),  # type: ignore[misc]
-            )
+            say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
+            attempt(machine.journal.run, say, lambda version=version, owner=owner: _remove(version, owner, None))
+    attempt.finish()
+
+
+def missing(owner: Owner, addresses: list[Cidr]) -> list[Cidr]:
+    """Those of the addresses from which no packet meets a rule that masquerades."""
+    chain, found = chain_of(owner), []
+    for version in (4, 6):
+        mine = [address for address in addresses if address.version == version]
+        there = iptables.rules(version, "nat") if mine else []
+        masquerades = any(line.startswith(f"-A {chain} ") and " -j MASQUERADE" in line for line in there)
+        jumps = {_source(line) for line in there if line.startswith("-A POSTROUTING ") and f" -j {chain}" in line}
+        found += [address for address in mine if not (masquerades and str(address.host) in jumps)]
+    return found
 
 
 def _comment(owner: Owner) -> str:
@@ -126,22 +143,23 @@ def _has_chain(version: int, owner: Owner) -> bool:
     return any(line.startswith(f":{chain_of(owner)} ") for line in iptables.rules(version, "nat"))
 
 
-def _removal(owner: Owner, addresses: list[Cidr], shared_chain: bool) -> list[str]:
+def _removal(owner: Owner, addresses: list[Cidr]) -> list[str]:
     chain, comment = chain_of(owner), _comment(owner)
     lines = [f"-D POSTROUTING -s {address.address} -j {chain} {comment}" for address in addresses]
-    return lines if shared_chain else [*lines, f"-F {chain}", f"-X {chain}"]
+    return [*lines, f"-F {chain}", f"-X {chain}"]
 
 
-def _remove(version: int, owner: Owner, addresses: list[Cidr] | None, shared_chain: bool) -> None:
-    """Remove what is there of the rules, whatever is not. `addresses` None: all that lead to the chain."""
+def _remove(version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> None:
+    """Remove what is there of the rules, whatever is not. `addresses` None: all that lead to the chain, but those to `keep`."""
     chain = chain_of(owner)
     there = iptables.rules(version, "nat")
     sources = None if addresses is None else {str(address.host) for address in addresses}
     leading = [line for line in there if line.startswith("-A POSTROUTING ") and f" -j {chain}" in line]
-    lines = [f"-D {line[3:]}" for line in leading if sources is None or _source(line) in sources]
-    if len(lines) < len(leading):  # those of another attachment, of which there may be no record
-        shared_chain = True
-    if not shared_chain and any(line.startswith(f":{chain} ") for line in there):
+    kept = {str(address.host) for address in keep}
+    going = [line for line in leading if _source(line) not in kept and (sources is None or _source(line) in sources)]
+    lines = [f"-D {line[3:]}" for line in going]
+    # What leads there still is another attachment's, of which there may be no record.
+    if len(going) == len(leading) and any(line.startswith(f":{chain} ") for line in there):
         lines += [f"-F {chain}", f"-X {chain}"]
     if lines:
         Restore(version, "nat", lines).finish()

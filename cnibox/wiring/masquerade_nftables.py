@@ -23,6 +23,7 @@ from ..host import nftables
 from ..host.journal import HostError
 from ..host.netlink.nft import NF_INET_POST_ROUTING, NFPROTO_INET, NFT_GOTO, NFT_RETURN, PRIORITY_SRCNAT
 from ..host.nftables import Table
+from ..skel import Attempts
 from .owner import Owner, digest
 
 TYPE_CHECKING = False
@@ -67,15 +68,23 @@ def remove(machine: Machine, owner: Owner) -> None:
         machine.journal.run(f"nft delete rules inet {NAME} {CHECKS} # {prefix}", lambda: _remove(table, prefix))
 
 
+def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[Cidr]:
+    """The addresses, if the owner has not a rule for each of them, or nothing leads to it."""
+    table, prefix = _table(machine), prefix_of(owner)
+    count = sum(comment.startswith(prefix) for _, comment in table.comments(CHECKS))
+    return [] if count == len(addresses) and table.comments(POSTROUTING) else addresses
+
+
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
     """Remove the network's rules whose attachment is not valid."""
     table, network_prefix = _table(machine), f"{digest(network, 16)}-"
     keep = {prefix_of(Owner(network, container_id, ifname)) for container_id, ifname in valid}
-    for _, comment in table.comments(CHECKS):
-        prefix = comment[:33]
-        if comment.startswith(network_prefix) and prefix not in keep:
-            say = f"nft delete rules inet {NAME} {CHECKS} # {prefix}"
-            machine.journal.run(say, lambda prefix=prefix: _remove(table, prefix))  # type: ignore[misc]
+    found = {comment[:33] for _, comment in table.comments(CHECKS) if comment.startswith(network_prefix)}
+    attempt = Attempts()
+    for prefix in sorted(found - keep):
+        say = f"nft delete rules inet {NAME} {CHECKS} # {prefix}"
+        attempt(machine.journal.run, say, lambda prefix=prefix: _remove(table, prefix))
+    attempt.finish()
 
 
 def _table(machine: Machine) -> Table:

@@ -10,7 +10,7 @@ import errno
 import posix
 
 from .. import record
-from ..host import links, sysctl
+from ..host import addresses, links, sysctl
 from ..host.journal import HostError
 from ..record import Record
 from ..skel import Attempts
@@ -20,13 +20,13 @@ from ..spec.errors import CniError
 from ..spec.options import Bool, Int, OneOf, Option, Options
 from ..spec.result import Interface, Result
 from . import masquerade
-from .interface import InterfacePlugin, require
+from .interface import DAD_LIMIT, InterfacePlugin, require
 from .owner import Owner
 from .sharing import Hold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from ..host.links import Link
@@ -66,9 +66,10 @@ class VethPlugin(InterfacePlugin):
         self.host_name = f"veth{posix.urandom(4).hex()}"
         self.backend = masquerade.choose(self.machine, self.option.ipMasqBackend) if self.option.ipMasq else ""
         self.remember(result)
+        self.lock = self._record({}).lock().__enter__()  # until this process ends
         finish_masquerading = self.start_masquerading(result)
         self.prepare_host()
-        self.create_pair()
+        self.create_pair(result)
         if ipam is not None and not ipam.in_process:
             self.lease(ipam, result)
             self.remember(result)
@@ -98,7 +99,7 @@ class VethPlugin(InterfacePlugin):
 
     # --- the pair
 
-    def create_pair(self) -> None:
+    def create_pair(self, result: Result) -> None:
         """Make the pair; a random name that is taken is replaced by another."""
         host, ifname = self.machine.host, self.request.ifname
         self.machine.journal.why = "type"
@@ -118,7 +119,7 @@ class VethPlugin(InterfacePlugin):
                 if error.errno != errno.EEXIST or left == 0 or links.find(host, self.host_name) is None:
                     raise
                 self.host_name = f"veth{posix.urandom(4).hex()}"
-                self.remember(Result())
+                self.remember(result)
         shield(host, self.host_name)
         skip_dad(host, self.host_name)
 
@@ -126,6 +127,12 @@ class VethPlugin(InterfacePlugin):
         """Let the host forward; never switched off again by a DEL, as nobody knows who else relies on it."""
         for version in sorted(versions):
             sysctl.write(self.machine.host, FORWARDING[version], "1", shared=True)
+
+    def wait_until_reachable(self, near: Link, gateways: Iterable[Cidr]) -> None:
+        """Wait until the host takes packets for IPv6 gateways at the near end, and can ask for the container's MAC address."""
+        wanted = {str(gateway) for gateway in gateways if gateway.version == 6}
+        if wanted:
+            addresses.wait_until_usable(self.machine.host, near, wanted, DAD_LIMIT, link_local=True)
 
     def describe(self, result: Result, near: Link, far: Link) -> None:
         """Add both ends to the result's interfaces."""
@@ -142,10 +149,27 @@ class VethPlugin(InterfacePlugin):
                 continue
             same = not interface.mac or interface.mac.lower() == near.mac.lower()
             require(same, f"host interface {near.name} has the MAC address {near.mac}, not {interface.mac}")
+            require(near.is_up, f"host interface {near.name} is down")
             plugged = master is None or near.master == master.index
             require(plugged, f"host interface {near.name} is not plugged into {master.name if master else ''}")
             return near
         raise CniError(errors.INTERNAL, f"no host interface of prevResult is the other end of {link.name}")
+
+    def check_link(self, link: Link) -> None:
+        """It must be up, with the MTU asked for."""
+        require(link.is_up, f"{link.name} is down")
+        require(not self.option.mtu or link.mtu == self.option.mtu, f"{link.name} has MTU {link.mtu}, not {self.option.mtu}")
+
+    def check_masquerading(self, result: Result) -> None:
+        """Somebody may have flushed the rules."""
+        if not self.option.ipMasq:
+            return
+        found = record.of(self.request, self.name)
+        facts = found.facts if found is not None else {}
+        backend = str(facts.get("backend") or masquerade.choose(self.machine, self.option.ipMasqBackend))
+        addresses = _cidrs(facts.get("masquerade")) or [ip.address for ip in self.own(result)]
+        missing = masquerade.missing(self.machine, self.owner(), backend, addresses)
+        require(not missing, f"not masqueraded by {backend}: {', '.join(map(str, missing))}")
 
     # --- masquerading and the record
 
@@ -155,7 +179,7 @@ class VethPlugin(InterfacePlugin):
         addresses = [ip.address for ip in result.ips] if self.option.ipMasq else []
         if not addresses:
             return lambda: None
-        arguments = (addresses, self._shares_chain(self.request.name))
+        arguments = (addresses, self._shares_chain(self.request.name), self.lock.fd)
         finish = masquerade.add(self.machine, self.owner(), self.backend, *arguments)
 
         def finish_or_fall_back() -> None:
@@ -175,14 +199,14 @@ class VethPlugin(InterfacePlugin):
 
     def _shares_chain(self, network: str) -> bool:
         """Whether another interface of the container is in the same network: iptables' chain is theirs together."""
-        return record.has_sibling(self.request.container_id, self.request.ifname, network, self.name)
+        return bool(record.siblings(self.request.container_id, self.request.ifname, network, self.name))
 
     def remember(self, result: Result) -> None:
         """Write down, before it is made, what DEL will have to take away outside the container."""
         self.machine.journal.why = "type"
         facts = {
             "netns": self.request.netns,
-            "inode": self.sandbox.inode,
+            "namespace": self.sandbox.identity,
             "hostInterface": self.host_name,
             "backend": self.backend,
             "masquerade": [str(ip.address) for ip in result.ips] if self.option.ipMasq else [],
@@ -212,13 +236,16 @@ class VethPlugin(InterfacePlugin):
         attempt.finish()
 
     def _delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
+        lock = attempt(found.lock().__enter__)
         # The rules go while the kernel waits (RCU, 15-50 ms) before it lets go of the link.
         finish = attempt(self._start_unmasquerading, found)
-        if sandbox is not None and found.facts.get("inode") in (None, sandbox.inode):
+        if sandbox is not None and found.facts.get("namespace") in (None, sandbox.identity):
             attempt(self.delete_link, sandbox)
         attempt(self._delete_near_end, found.facts.get("hostInterface"))
         if finish is not None:
             attempt(finish)
+        if lock is not None:
+            lock.__exit__()
 
     def _start_unmasquerading(self, found: Record) -> Callable[[], None]:
         self.machine.journal.why = "ipMasq"
@@ -226,8 +253,7 @@ class VethPlugin(InterfacePlugin):
         if not addresses or not isinstance(backend, str):
             return lambda: None
         owner = Owner(found.network, found.container_id, found.ifname)
-        shared = record.has_sibling(found.container_id, found.ifname, found.network, found.plugin)
-        return masquerade.remove(self.machine, owner, backend, addresses, shared)
+        return masquerade.remove(self.machine, owner, backend, addresses)
 
     def _delete_near_end(self, name: Any) -> None:
         """It is gone with the far end, unless the namespace could not be opened."""
@@ -235,11 +261,16 @@ class VethPlugin(InterfacePlugin):
             links.delete(self.machine.host, name)
 
     def _delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
-        if sandbox is not None:
+        mine = self.request.container_id, self.request.ifname
+        # A path may lead to another container's namespace by now, of which this DEL must not take anything.
+        if sandbox is not None and not attempt(record.is_anothers, sandbox.identity, *mine):
             attempt(self.delete_link, sandbox)
         if self.option.ipMasq:
             self.machine.journal.why = "ipMasq"
-            attempt(masquerade.remove_by_name, self.machine, self.owner())
+            owner = self.owner()
+            others = record.siblings(owner.container_id, owner.ifname, owner.network, self.name)
+            keep = [address for other in others for address in _cidrs(other.facts.get("masquerade"))]
+            attempt(masquerade.remove_by_name, self.machine, owner, keep)
 
     def gc(self, valid: set[tuple[str, str]]) -> None:
         attempt = Attempts()

@@ -1,5 +1,9 @@
 """The requests: one table for interface plugins, one for IPAM plugins, one for the protocol."""
 
+# A table: one request a line.
+# ruff: noqa: E501
+# fmt: off
+
 from __future__ import annotations
 
 from typing import Any
@@ -371,4 +375,75 @@ LEASES = [
     fixed("capability-bare", {"type": "static"}, ["config code"], **asking("10.1.0.2")),
     fixed("no-ipam", None, ["config code"]),
     fixed("addresses-no-list", {"type": "static", "addresses": "x"}, ["config code"]),
+]
+
+
+def ask(name: str, verb: str | None = "ADD", config: Any = None, differs: Any = (), plugin: str = "static", **environ: Any) -> Case:
+    """A request that reaches no plugin, or a plugin that does nothing. `config`: what differs from a valid one, or bytes."""
+    valid = {"cniVersion": "1.0.0", "name": "net", "type": plugin, "ipam": static("10.1.0.2/24")}
+    given = config if isinstance(config, (bytes, list)) else {**valid, **(config or {})}
+    steps = (verb,) if verb is not None else ()
+    return Case(f"protocol-{name}", plugin, given, environ, "", tuple(differs), steps=steps)
+
+
+PLUGINS = ("bridge", "ptp", "loopback", "host-local", "static")
+REQUIRED = ("container_id", "netns", "ifname", "CNI_PATH")
+GARBAGE = {
+    "empty": b"",
+    "space": b" \n",
+    "text": b"nonsense",
+    "cut": b'{"name": "net"',
+    "trailing": b'{"cniVersion": "1.0.0", "name": "net"} x',
+    "nan": b'{"cniVersion": "1.0.0", "name": NaN}',
+    "list": b"[]",
+    "string": b'"x"',
+    "number": b"1",
+    "comma": b'{"name": "net",}',
+    "deep": b"[" * 20000,
+    "single-quotes": b"{'name': 'net'}",
+}
+
+PROTOCOL = [
+    *(ask(f"version-of-{each}", "VERSION", plugin=each, differs=["spec 1.1"]) for each in PLUGINS),
+    ask("version-bare", "VERSION", b"", ["spec 1.1"], container_id=None, netns=None, ifname=None, CNI_PATH=None),
+    *(ask(f"bare-run-of-{each}", None, plugin=each) for each in PLUGINS),
+    # --- variables
+    *(ask(f"{verb}-without-{each}", verb, **{each: None}) for verb in ("ADD", "CHECK", "DEL") for each in REQUIRED),
+    *(ask(f"empty-{each}", "ADD", **{each: ""}) for each in REQUIRED),
+    ask("without-all", "ADD", container_id=None, netns=None, ifname=None, CNI_PATH=None),
+    *(ask(f"unknown-command-{each}", each) for each in ("add", "UPDATE", "ADD ")),
+    ask("GC-in-1.0.0", "GC", differs=["spec 1.1"]),
+    ask("STATUS-in-1.0.0", "STATUS", differs=["spec 1.1"]),
+    ask("unknown-command-alone", "UPDATE", container_id=None, differs=["order of tests"]),
+    *(ask(f"container-id-{number}", "ADD", container_id=each) for number, each in enumerate(("-x", "a b", "a/b", "..", "ä", ".a", "a\n", "a" * 300))),
+    *(ask(f"good-container-id-{number}", "ADD", container_id=each) for number, each in enumerate(("a", "0", "A_b.c-d", "a" * 128))),
+    *(ask(f"ifname-{number}", "ADD", ifname=each) for number, each in enumerate((".", "..", "a/b", "a:b", "a b", "a" * 16, "a\tb", "ä" * 8, "a\u00a0b"))),
+    *(ask(f"good-ifname-{number}", "ADD", ifname=each) for number, each in enumerate(("a", "a" * 15, "ä" * 7, "a.b", "-"))),
+    ask("lease-as-container-id", "ADD", container_id="c1\r\neth0", differs=["ID from a lease"]),
+    # --- configuration
+    *(ask(f"json-{name}", "ADD", each) for name, each in GARBAGE.items()),
+    ask("json-null", "ADD", b"null", ["null is no configuration"]),
+    ask("json-bom", "ADD", b'\xef\xbb\xbf{"cniVersion": "1.0.0", "name": "net"}'),
+    ask("json-null-name", "ADD", {"name": None}),
+    ask("name-empty", "ADD", {"name": ""}),
+    ask("name-number", "ADD", {"name": 1}),
+    *(ask(f"name-{number}", "ADD", {"name": each}) for number, each in enumerate(("a b", "-a", "a/b", ".a", "ä", "a\n"))),
+    *(ask(f"good-name-{number}", "ADD", {"name": each}) for number, each in enumerate(("a", "0", "A_b.c-d", "a" * 200))),
+    ask("no-type", "ADD", {"type": None}),
+    ask("name-twice", "ADD", b'{"cniVersion": "1.0.0", "name": 1, "name": "net", "ipam": {}}', ["last of two keys"]),
+    ask("name-other-case", "ADD", b'{"CNIVERSION": "1.0.0", "Name": "net", "ipam": {}}'),
+    # --- versions
+    *(ask(f"version-{number}", "ADD", {"cniVersion": each}) for number, each in enumerate(("", "0.0.9", "1.0", "2.0.0", "x", "1.0.0.0", "0.3", "v1.0.0"))),
+    ask("version-null", "ADD", {"cniVersion": None}),
+    ask("version-number", "ADD", {"cniVersion": 1}),
+    *(ask(f"check-version-{number}", "CHECK", {"cniVersion": each}) for number, each in enumerate(("0.1.0", "0.3.1", "", "1.0", "2.0.0", "0.3.9"))),
+    ask("check-version-garbled", "CHECK", {"cniVersion": "x"}),
+    ask("check-version-four-parts", "CHECK", {"cniVersion": "1.0.0.0"}),
+    ask("del-version-unknown", "DEL", {"cniVersion": "2.0.0"}),
+    # --- prevResult
+    ask("previous-other-family", "CHECK", {"prevResult": {"cniVersion": "0.4.0", "ips": []}}, ["decoding code"]),
+    ask("previous-no-object", "CHECK", {"prevResult": "x"}, ["decoding code"]),
+    ask("previous-garbled", "CHECK", {"prevResult": {"cniVersion": "1.0.0", "ips": "x"}}, ["decoding code"]),
+    ask("previous-without-version", "CHECK", {"prevResult": {"ips": [{"address": "10.1.0.2/24"}]}}),
+    ask("previous-null", "CHECK", {"prevResult": None}, ["config code"]),
 ]

@@ -1,4 +1,4 @@
-"""Runs the cases ahead of their tests, several at a time: most of their time is the kernel's, waiting for carriers."""
+"""Runs the cases of test_network ahead of it, several at a time: most of their time is spent waiting for carriers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from tests.differential.sides import Case, Side, State, on_fresh_machine
 from tests.support.machine import Machine
 
-MACHINES = 14
+MACHINES = 10
 Pair = tuple[Future[State], Future[State]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def sides(request: pytest.FixtureRequest, farm: str) -> Iterator[Callable[[Case], tuple[State, State]]]:
     """Case -> what it shows on the Go plugins' machine and on ours."""
     items = [item for item in request.session.items if "interface_case" in getattr(item, "fixturenames", ())]

@@ -1,7 +1,7 @@
 """The state of a machine as a flat table, path -> value, in which two machines with the same state are equal.
 
-What the kernel or a plugin makes up at random is replaced: host veth names by veth-1, veth-2 in the order of their creation,
-MAC addresses by "random" unless the request names them, interface indexes and timers are left out.
+What the kernel or a plugin makes up at random is replaced: host veth names by veth-1, veth-2 in the order of their
+creation, MAC addresses by "random" unless the request names them; interface indexes and timers are left out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ State = dict[str, str]
 
 
 class Observer:
-    """Observes one machine; keeps the names that it gave to random ones. `request` is the text whose MACs are not random."""
+    """Observes one machine; keeps the names that it gave to random ones. The MACs in `request` are not random."""
 
     def __init__(self, machine: Machine, request: str = "", containers: tuple[str, ...] = ("c1",)) -> None:
         self.machine = machine

@@ -12,13 +12,16 @@ from tests.differential.observe import Observer, State, flat_result
 from tests.support.machine import GO, Machine, Outcome
 
 ABSENT = "absent"
-# Duplicate address detection ends at once: otherwise each IPv6 case takes two seconds. The same for both sides.
-QUICK_DAD = "for of in all default lo; do cd /proc/sys/net/ipv6/conf/$of; echo 0 >dad_transmits; echo 0 >router_solicitation_delay; done"
+_QUICK_DAD = """
+for each in all default lo; do
+    cd /proc/sys/net/ipv6/conf/$each && echo 0 >dad_transmits && echo 0 >router_solicitation_delay
+done
+"""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A place where ours is meant to be different. It holds where `where` matches the path and `values` accepts (Go's, ours)."""
+    """What is meant to be different: paths that `where` matches, with values (Go's, ours) that `values` accepts."""
 
     name: str
     reason: str
@@ -32,8 +35,12 @@ class Difference:
 
 
 FAILED_ADD = [
-    Difference("lease folder", "made before a lease is sought, and never removed", r"^file networks(/net(/lock( content)?)?)?$"),
-    Difference("round robin", "the next address is another one", r"^file networks/net/last_reserved_ip\.\d( content)?$"),
+    Difference(
+        "lease folder", "made before a lease is sought, and never removed", r"^file networks(/net(/lock( content)?)?)?$"
+    ),
+    Difference(
+        "round robin", "the next address is another one", r"^file networks/net/last_reserved_ip\.\d( content)?$"
+    ),
     Difference("lease index", "of no leases", r"^file networks/\.net\.index( content)?$"),
 ]
 
@@ -69,6 +76,13 @@ class Side:
 
     def run(self, name: str, verb: str | None, config: Any, **environ: Any) -> Outcome:
         return self.machine.plugin(name, verb, config, **{"farm": GO if self.go else self.machine.farm, **environ})
+
+
+def quicken_dad(machine: Machine, *containers: str) -> None:
+    """Let duplicate address detection end at once, for both sides: otherwise each IPv6 case takes two seconds."""
+    machine.run("sh", "-ec", _QUICK_DAD)
+    for name in containers:
+        machine.run("nsenter", f"--net=/run/netns/{name}", "sh", "-ec", _QUICK_DAD)
 
 
 def live(side: Side, case: Case, observe: Callable[[], State], text: Callable[[str], str]) -> State:
@@ -123,7 +137,7 @@ def on_fresh_machine(farm: str, case: Case, go: bool) -> State:
     with Machine(farm) as machine:
         machine.run("ip", "netns", "add", "c1")
         if not case.real_dad:
-            machine.run("sh", "-c", f"{QUICK_DAD}; exec nsenter --net=/run/netns/c1 sh -c '{QUICK_DAD}'")
+            quicken_dad(machine, "c1")
         machine.run("sh", "-ec", case.setup)
         observer = Observer(machine, case.text)
         return live(Side(machine, go), case, observer.network, observer.text)

@@ -1,4 +1,4 @@
-"""host-local and static: the same requests to the Go plugins and to ours give the same addresses, and leave the same leases."""
+"""host-local and static: the same requests to the Go plugins and to ours give the same addresses and leases."""
 
 from __future__ import annotations
 

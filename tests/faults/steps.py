@@ -14,10 +14,15 @@ from tests.support.machine import Machine
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
+def named(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
 def container(machine: Machine, name: str) -> None:
-    """A namespace in which the kernel's own link-local addresses do not change between two snapshots."""
+    """A namespace without what the kernel does later, or only once: DAD of link-local addresses, those of a first lo up."""
     machine.container(name)
-    machine.run("ip", "netns", "exec", name, "sysctl", "-q", "net.ipv6.conf.default.accept_dad=0")
+    script = "sysctl -q net.ipv6.conf.default.accept_dad=0; ip link set lo up; ip link set lo down"
+    machine.run("ip", "netns", "exec", name, "sh", "-c", script)
 
 
 def stand(agent: Agent, case: Case) -> None:
@@ -69,7 +74,7 @@ def assert_same(before: list[str], agent: Agent, *context: object) -> None:
 
 def restore_shared(agent: Agent, case: Case, pristine: bool) -> None:
     """Take away what the first attachment makes for all, and a DEL leaves for the next."""
-    script = "ip address delete 10.1.2.1/28 dev cni0 && ip address add 10.9.9.1/24 brd + dev cni0" if case.replaces else ""
+    script = "ip address delete 10.1.2.1/28 dev cni0; ip address add 10.9.9.1/24 brd + dev cni0" if case.replaces else ""
     if pristine:
         script = """
         ip link delete cni0; nft flush ruleset; nft delete table inet cni_plugins_masquerade

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 REPOSITORY = Path(__file__).parent.parent.parent
-sys.dont_write_bytecode = True  # for the agent, which imports what is being edited
 
 if TYPE_CHECKING:
     from tests.support.machine import Machine
@@ -65,7 +64,7 @@ class Agent:
     def __init__(self, machine: Machine, farm: str) -> None:
         self.machine = machine
         self.farm = farm
-        words = machine.enter(sys.executable, "-X", "pycache_prefix=/tmp", str(Path(__file__).resolve()))
+        words = machine.enter(sys.executable, "-X", f"pycache_prefix={farm}/.pycache", str(Path(__file__).resolve()))
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def close(self) -> None:
@@ -89,6 +88,7 @@ class Agent:
             "CNI_CONTAINERID": container,
             "CNI_NETNS": f"/run/netns/{container}" if netns is None else netns,
             "CNI_IFNAME": ifname,
+            "CNIBOX_DEBUG": "1",
             "CNI_PATH": f"{path}:{self.farm}" if path else self.farm,
             "PATH": os.environ["PATH"],
         }

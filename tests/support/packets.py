@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+
 from tests.support.machine import Machine
 
 PYTHON = "/usr/bin/python3"
@@ -56,11 +57,14 @@ s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sys.argv[1].encode())
 s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
 advertisement = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)  # RFC 4861, 4.2
 prefix = struct.pack("!BBBBIII16s", 3, 4, 64, 0xC0, 3600, 3600, 0, socket.inet_pton(socket.AF_INET6, sys.argv[2]))
-for attempt in range(40):  # until our link-local address is usable
+index = socket.if_nametoindex(sys.argv[1])
+own = next(line[:32] for line in open("/proc/net/if_inet6") if line[:4] == "fe80" and line.split()[5] == sys.argv[1])
+for attempt in range(60):
     try:
-        s.sendto(advertisement + prefix, ("ff02::1", 0, 0, socket.if_nametoindex(sys.argv[1])))
+        s.bind((socket.inet_ntop(socket.AF_INET6, bytes.fromhex(own)), 0, 0, index))
+        s.sendto(advertisement + prefix, ("ff02::1", 0, 0, index))
         break
-    except OSError:
+    except OSError:  # our link-local address is not usable yet
         time.sleep(0.05)
 else:
     sys.exit("cannot send")
@@ -74,7 +78,7 @@ s.setsockopt(socket.IPPROTO_IP, 200, 1)  # MRT_INIT (linux/mroute.h)
 for number, name in enumerate((way_in, way_out)):
     index = socket.if_nametoindex(name)
     s.setsockopt(socket.IPPROTO_IP, 202, struct.pack("=HBBIiI", number, 8, 1, 0, index, 0))  # MRT_ADD_VIF
-forward = struct.pack("=4s4sH32sIIIi", socket.inet_aton(source), socket.inet_aton(group), 0, bytes((0, 1)).ljust(32, b"\\0"), 0, 0, 0, 0)
+forward = struct.pack("=4s4sH32s2xIIIi", socket.inet_aton(source), socket.inet_aton(group), 0, bytes((0, 1)).ljust(32, b"\\0"), 0, 0, 0, 0)
 s.setsockopt(socket.IPPROTO_IP, 204, forward)  # MRT_ADD_MFC
 print("ready", flush=True)
 time.sleep(30)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import posix
 import select
+import sys
 from _socket import MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET, socket
 from _struct import pack, unpack_from
 
@@ -33,7 +34,7 @@ _NLMSGERR_ATTR_MSG, _NLMSGERR_ATTR_OFFS = 1, 2
 _AF_NETLINK = 16
 _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 1, 10, 11, 12
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_NETNS_COOKIE = 32, 33, 71
 
 _NFNL_MSG_BATCH_BEGIN, _NFNL_MSG_BATCH_END = 0x10, 0x11
 
@@ -88,6 +89,10 @@ class Netlink:
 
     def __exit__(self, *reason: object) -> None:
         self.close()
+
+    def cookie(self) -> int:
+        """The number of the socket's namespace, never given again in this boot; OSError before Linux 5.14."""
+        return int.from_bytes(self._socket.getsockopt(SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
 
     def close(self) -> None:
         self._socket.close()

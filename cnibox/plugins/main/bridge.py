@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ...host.addresses import Assigned
     from ...host.links import Link
     from ...spec.address import Address
+    from ...spec.result import IpConfig
 
 DEFAULT = {4: Cidr.parse("0.0.0.0/0"), 6: Cidr.parse("::/0")}
 
@@ -146,8 +147,8 @@ class Bridge(VethPlugin):
         self._configure_port()
         far = links.get(sandbox, self.request.ifname)
         if result.ips:
-            self._prepare_far_end(far)
-            with sandbox.batch():
+            with sandbox, sandbox.batch():
+                self._prepare_far_end(far)
                 self.assign(sandbox, far, result.ips)
                 self.add_routes(sandbox, far, result)
         elif not option.disableContainerInterface:
@@ -158,8 +159,9 @@ class Bridge(VethPlugin):
         # A bridge becomes operational with its first port, which does so with its far end.
         find = links.get if option.disableContainerInterface else links.operational
         near, far, bridge = find(host, self.host_name), find(sandbox, far.name), find(host, option.bridge)
-        if result.ips:
-            self.wait_for_dad(sandbox, far, result)
+        self.wait_until_usable(sandbox, far, result)
+        if self.is_gateway:
+            self.wait_until_reachable(bridge, self._gateways(result.ips))
         result.interfaces.append(Interface(bridge.name, bridge.mac, mtu=bridge.mtu))
         self.describe(result, near, far)
 
@@ -190,7 +192,7 @@ class Bridge(VethPlugin):
         """The gateways' addresses on the bridge, and forwarding."""
         host = self.machine.host
         self.machine.journal.why = "isGateway"
-        wanted = {Cidr(ip.gateway, ip.address.prefix): None for ip in result.ips if ip.gateway is not None}
+        wanted = self._gateways(result.ips)
         there = addresses.of(host, self.bridge)
         for gateway in wanted:
             if str(gateway) not in {address.text for address in there}:
@@ -199,6 +201,11 @@ class Bridge(VethPlugin):
                 if not self.is_new:
                     links.pin_mac(host, self.bridge.name)
         self.enable_forwarding({gateway.version for gateway in wanted})
+
+    @staticmethod
+    def _gateways(ips: list[IpConfig]) -> list[Cidr]:
+        """The gateways with the length of their addresses' prefixes, each once."""
+        return list(dict.fromkeys(Cidr(ip.gateway, ip.address.prefix) for ip in ips if ip.gateway is not None))
 
     def _make_room(self, gateway: Cidr, there: list[Assigned]) -> None:
         """Other IPv4 addresses, and overlapping IPv6 ones, are in the way."""
@@ -250,11 +257,18 @@ class Bridge(VethPlugin):
                 require(same, f"bridge {bridge.name} has the MAC address {bridge.mac}, not {interface.mac}")
         promiscuous = bridge.is_promiscuous or not self.option.promiscMode
         require(promiscuous, f"bridge {bridge.name} is not in promiscuous mode")
+        require(bridge.is_up, f"bridge {bridge.name} is down")
         near = self.check_near_end(result, link, bridge)
         self._check_port(near)
-        require(not self.option.mtu or link.mtu == self.option.mtu, f"{link.name} has MTU {link.mtu}, not {self.option.mtu}")
+        if not self.option.disableContainerInterface:
+            self.check_link(link)
         self.check_addresses(sandbox, link, result)
         self.check_routes(sandbox, result)
+        if self.is_gateway:
+            there = {address.text for address in addresses.of(self.machine.host, bridge)}
+            for gateway in self._gateways(self.own(result)):
+                require(str(gateway) in there, f"the gateway's address {gateway} is not on {bridge.name}")
+        self.check_masquerading(result)
 
     def _check_port(self, near: Link) -> None:
         for option, key in (("hairpinMode", "IFLA_BRPORT_MODE"), ("portIsolation", "IFLA_BRPORT_ISOLATED")):

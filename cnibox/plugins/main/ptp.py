@@ -15,6 +15,7 @@ from ...spec.address import Cidr
 from ...spec.errors import CniError
 from ...spec.options import Options
 from ...spec.result import Result
+from ...wiring.interface import require
 from ...wiring.veth import IP_MASQ, IP_MASQ_BACKEND, MTU, VethPlugin
 
 TYPE_CHECKING = False
@@ -43,13 +44,15 @@ class Ptp(VethPlugin):
     def wire(self, result: Result) -> None:
         self.enable_forwarding({ip.address.version for ip in result.ips})
         far = links.get(self.sandbox, self.request.ifname)
-        with self.sandbox.batch():
+        with self.sandbox, self.sandbox.batch():
             self.assign(self.sandbox, far, result.ips)
             self.add_routes(self.sandbox, far, result)
         self._route_by_host(far, result)
         near = links.get(self.machine.host, self.host_name)
         self._route_to_container(near, result)
         near, far = links.operational(self.machine.host, near.name), links.operational(self.sandbox, far.name)
+        self.wait_until_usable(self.sandbox, far, result)
+        self.wait_until_reachable(near, (_gateway(ip) for ip in result.ips))
         self.describe(result, near, far)
 
     def _route_by_host(self, far: Link, result: Result) -> None:
@@ -73,9 +76,22 @@ class Ptp(VethPlugin):
 
     def check(self) -> None:
         sandbox, link, result = self.check_interface("veth")
-        self.check_near_end(result, link, None)
+        near = self.check_near_end(result, link, None)
+        self.check_link(link)
         self.check_addresses(sandbox, link, result)
         self.check_routes(sandbox, result)
+        self._check_host(near, result)
+        self.check_masquerading(result)
+
+    def _check_host(self, near: Link, result: Result) -> None:
+        """The gateways must be at the near end, and the way to the container."""
+        host = self.machine.host
+        there = {address.text for address in addresses.of(host, near)}
+        ways = {route.dst for version in (4, 6) for route in routes.of(host, version) if route.index == near.index}
+        for ip in self.own(result):
+            gateway, address = str(_gateway(ip)), str(ip.address.host)
+            require(gateway in there, f"the gateway's address {gateway} is not on {near.name}")
+            require(address in ways, f"the host has no route to {address} by {near.name}")
 
 
 def _gateway(ip: IpConfig) -> Cidr:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 
-from tests.faults.cases import CASES, Case
-from tests.faults.steps import add, assert_same, container, delete, every_case, restore_shared, settled, stand, stands
+from tests.faults.cases import Case
+from tests.faults.steps import add, assert_same, container, delete, every_case, named, restore_shared, settled, stand, stands
 from tests.support.faulty import Agent
 
 REPLACED = "an address that forceAddress has replaced is not brought back by a DEL either"
@@ -96,10 +97,11 @@ def _last_failing(agent: Agent, case: Case) -> int:
     return 0
 
 
-@pytest.mark.parametrize("action", ["term", "int"])
-@pytest.mark.parametrize("case", [case for case in CASES if case.name in ("bridge-dual", "ptp-nftables", "host-local")],
-                         ids=lambda case: case.name)  # fmt: skip
-def test_signals_wait_for_the_change_or_its_undo(agent: Agent, case: Case, action: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "action"), [("bridge-dual", "term"), ("ptp-nftables", "term"), ("host-local", "term"), ("host-local", "int")]
+)
+def test_signals_wait_for_the_change_or_its_undo(agent: Agent, name: str, action: str) -> None:
+    case = named(name)
     ended_by = {"term": -15, "int": -2}[action]
     stand(agent, case)
     before = settled(agent)
@@ -119,10 +121,10 @@ def test_signals_wait_for_the_change_or_its_undo(agent: Agent, case: Case, actio
         assert_same(before, agent, ended)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.name in ("bridge-iptables", "host-local")],
-                         ids=lambda case: case.name)  # fmt: skip
-def test_no_lease_is_lost(agent: Agent, case: Case) -> None:
+@pytest.mark.parametrize("name", ["bridge-iptables", "host-local"])
+def test_no_lease_is_lost(agent: Agent, name: str) -> None:
     """However many ADDs and DELs died, every address of the range can still be had: 10.1.2.2 to .14, and no other."""
+    case = named(name)
     for number in range(1, 12):
         add(agent, case, kill=number)
         delete(agent, case, kill=number)
@@ -135,3 +137,27 @@ def test_no_lease_is_lost(agent: Agent, case: Case) -> None:
         given += [ip["address"] for ip in ended.json.get("ips", ())]
     assert sorted(given) == sorted(f"10.1.2.{number}/28" for number in range(2, 15))
     assert ended.status == 1
+
+
+def test_rules_that_are_still_being_made(agent: Agent) -> None:
+    """ADD is killed while iptables-restore, which it has started, is slow; the DEL that follows must not be faster."""
+    case = named("bridge-iptables")
+    stand(agent, case)
+    before = settled(agent)
+    count = len(add(agent, case).operations)
+    assert delete(agent, case).status == 0
+    script = """
+    mkdir /run/sbin && cp -a /usr/sbin/. /run/sbin && cd /run/sbin && rm iptables-restore
+    printf '#!/bin/sh\n[ -e /run/slow ] && rm /run/slow && sleep 0.3\nexec /usr/sbin/iptables-nft-restore "$@"\n' > iptables-restore
+    chmod 755 iptables-restore && mount --bind /run/sbin /usr/sbin
+    """
+    agent.machine.run("sh", "-c", script)
+    for number in range(1, count):
+        agent.machine.run("touch", "/run/slow")
+        ended = add(agent, case, kill=number)
+        if "iptables" in "".join(ended.operations[:-1]):
+            break
+        assert delete(agent, case).status == 0
+    assert delete(agent, case).status == 0
+    time.sleep(0.5)
+    assert_same(before, agent, ended)

@@ -1,0 +1,180 @@
+"""What one exec of a plugin may cost: modules imported, processes started, files written, memory, the file's size."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.machine import Machine, Outcome
+from tests.support.network import bridge, host_local, ptp
+
+INTERPRETER = {"_socket", "_struct", "errno", "fcntl", "gc", "select"}
+"""Built into the interpreter (Debian's, that is): importing one reads no file. Every plugin has these, beyond a bare start."""
+SETNS = {"_ctypes"}
+"""Until Python 3.12 has os.setns; an extension module, but one that python3-minimal may lack: then another way is taken."""
+HASH = {"_sha512"}  # of the names of rules
+
+LOOPBACK = {"cniVersion": "1.1.0", "name": "mynet", "type": "loopback"}
+LEASES = {"cniVersion": "1.1.0", "name": "mynet", "type": "host-local", "ipam": host_local()}
+IPTABLES = bridge(ipMasq=True, ipMasqBackend="iptables")
+NFTABLES = bridge(ipMasq=True, ipMasqBackend="nftables")
+
+_TELL_MODULES = """
+import posix, sys
+_stop = posix._exit
+def _exit(status):
+    posix.write(2, b"MODULES " + " ".join(sys.modules).encode())
+    _stop(status)
+posix._exit = _exit
+"""
+
+
+def shebang(farm: str) -> tuple[str, str]:
+    """The interpreter of a stamped file, and the code that its first line gives it."""
+    with open(f"{farm}/cnibox", "rb") as file:
+        interpreter, code = file.readline().decode().removeprefix("#!").rstrip("\n").split(" -ISc", 1)
+    return interpreter, code
+
+
+def modules(machine: Machine, plugin: str, command: str, config: Any, **options: Any) -> set[str]:
+    """What is imported at the end of an exec, and was not at its beginning."""
+    interpreter, code = shebang(machine.farm)
+    program = [interpreter, "-ISc", _TELL_MODULES + code, f"{machine.farm}/{plugin}"]
+    outcome = machine.plugin(plugin, command, config, program=program, **options)
+    assert outcome.status == 0, outcome
+    bare = subprocess.run(
+        [interpreter, "-ISc", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    ).stdout
+    return set(outcome.stderr.partition("MODULES ")[2].split()) - set(bare.split())
+
+
+def ours(found: set[str]) -> set[str]:
+    return {name.removeprefix("cnibox.") for name in found if name.startswith("cnibox.")}
+
+
+SCENARIOS = [
+    ("bridge", "VERSION", {}, set(), set()),
+    ("host-local", "ADD", LEASES, set(), {"plugins.ipam.host_local"}),
+    ("host-local", "DEL", LEASES, set(), {"plugins.ipam.host_local"}),
+    ("loopback", "ADD", LOOPBACK, SETNS, {"plugins.main.loopback"}),
+    ("loopback", "DEL", LOOPBACK, SETNS, {"plugins.main.loopback"}),
+    ("bridge", "ADD", bridge(), SETNS | HASH, {"plugins.main.bridge", "plugins.ipam.host_local"}),
+    ("bridge", "ADD", IPTABLES, SETNS | HASH, {"plugins.main.bridge", "plugins.ipam.host_local", "wiring.masquerade_iptables"}),
+    ("bridge", "ADD", NFTABLES, SETNS | HASH, {"plugins.main.bridge", "plugins.ipam.host_local", "wiring.masquerade_nftables"}),
+    ("bridge", "DEL", bridge(), SETNS | HASH, {"plugins.main.bridge", "plugins.ipam.host_local"}),
+    ("ptp", "ADD", ptp(), SETNS | HASH, {"plugins.main.ptp", "plugins.ipam.host_local"}),
+    ("ptp", "DEL", ptp(), SETNS | HASH, {"plugins.main.ptp", "plugins.ipam.host_local"}),
+]
+
+
+@pytest.mark.parametrize(
+    "plugin, command, config, library, parts", SCENARIOS,
+    ids=[f"{name}-{verb}-{config.get('ipMasqBackend', '')}" for name, verb, config, _, _ in SCENARIOS],
+)  # fmt: skip
+def test_modules_imported(
+    machine: Machine, plugin: str, command: str, config: Any, library: set[str], parts: set[str]
+) -> None:
+    """Nothing but the interpreter's own modules and ourselves; of our plugins and backends only those that are asked for."""
+    machine.container("c1")
+    found = modules(machine, plugin, command, config)
+    foreign = {name for name in found if name.partition(".")[0] != "cnibox"}
+    assert foreign <= INTERPRETER | library and INTERPRETER <= foreign
+    chosen = {name for name in ours(found) if re.match(r"(plugins\.\w+\.|wiring\.masquerade_)", name)}
+    assert chosen == parts
+    assert not {name for name in ours(found) if name.startswith(("cli", "runtime"))}
+    assert not {"wiring.lease_report", "spec.described", "host.netlink.tc"} & ours(found)
+
+
+# --- processes and files
+
+
+def strace(machine: Machine, tmp_path: Path, events: str, plugin: str, command: str, config: Any) -> list[str]:
+    """The system calls of a plugin and of what it starts, as strace writes them; its ADD or DEL must succeed."""
+    log = tmp_path / "strace"
+    program = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={events}", "-s", "300", f"{machine.farm}/{plugin}"]
+    outcome = machine.plugin(plugin, command, config, program=program)
+    assert outcome.status == 0, outcome
+    return log.read_text().splitlines()
+
+
+def started(lines: list[str]) -> list[str]:
+    """The programs that were executed besides the first."""
+    return [line.split('"')[1].rpartition("/")[2] for line in lines if " execve(\"" in line and " = -1 " not in line][1:]
+
+
+def plugin_processes(machine: Machine, tmp_path: Path, command: str, config: Any) -> tuple[list[str], int]:
+    """(programs executed, processes and threads created) by one exec."""
+    lines = strace(machine, tmp_path, "execve,clone,clone3,fork,vfork", config["type"], command, config)
+    created = [line for line in lines if re.search(r"\b(clone3?|v?fork)\(", line) and "resumed" not in line]
+    return started(lines), len(created)
+
+
+V4_ONLY = host_local("10.77.0.0/24")
+
+
+@pytest.mark.parametrize(
+    "config, expected",
+    [
+        (bridge(), []),
+        (ptp(), []),
+        (NFTABLES, []),
+        (IPTABLES, ["ip6tables-restore", "iptables-restore"]),
+        ({**IPTABLES, "ipam": V4_ONLY}, ["iptables-restore"]),
+        (bridge(ipMasq=True), ["ip6tables-restore", "iptables-restore"]),
+    ],
+    ids=["bridge", "ptp", "nftables", "iptables", "iptables-v4", "default"],
+)
+@pytest.mark.parametrize("command", ["ADD", "DEL"])
+def test_processes_started(machine: Machine, tmp_path: Path, command: str, config: Any, expected: list[str]) -> None:
+    machine.container("c1")
+    if command == "DEL":
+        assert machine.plugin(config["type"], "ADD", config).status == 0
+    programs, count = plugin_processes(machine, tmp_path, command, config)
+    assert sorted(programs) == expected
+    assert count == len(expected)
+
+
+STATE = ("/run/cnibox/", "/var/lib/cni/networks/", "/proc/sys/net/")
+
+
+@pytest.mark.parametrize("config", [bridge(), ptp(), NFTABLES], ids=["bridge", "ptp", "nftables"])
+def test_files_written(machine: Machine, tmp_path: Path, config: Any) -> None:
+    """Only state, and sysctls: no cache of bytecode, nothing in /tmp, nothing beside the file itself."""
+    machine.container("c1")
+    calls = "open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,truncate"
+    written = set()
+    for command in ("ADD", "DEL"):
+        for line in strace(machine, tmp_path, calls, config["type"], command, config):
+            reads = re.search(r"\bopen(at)?\(", line) and not re.search(r"O_(WRONLY|RDWR|CREAT|TRUNC)", line)
+            if not reads and " = -1 " not in line:
+                written.update(path for path in re.findall(r'"([^"]*)"', line) if path.startswith("/"))
+    folders = {folder.rstrip("/") for folder in STATE} | {"/run/cnibox", "/var/lib/cni", "/dev/null"}
+    assert not {path for path in written if not path.startswith(STATE) and path not in folders}
+
+
+# --- memory and size
+
+
+@pytest.mark.parametrize("config", [IPTABLES, NFTABLES, bridge()], ids=["iptables", "nftables", "none"])
+def test_peak_memory_of_a_bridge_add(machine: Machine, config: Any) -> None:
+    """At most 16 MB, and of that little more than the interpreter's own."""
+    machine.container("c1")
+    measure = "import os,sys,resource; p=os.posix_spawn(sys.argv[1],sys.argv[1:],os.environ); print(os.wait4(p,0)[2].ru_maxrss, file=sys.stderr)"
+    program = ["/usr/bin/python3", "-ISc", measure, f"{machine.farm}/bridge"]
+    outcome = machine.plugin("bridge", "ADD", config, program=program)
+    assert outcome.json["ips"], outcome
+    assert peak(outcome) <= 16 * 1024
+
+
+def peak(outcome: Outcome) -> int:
+    """In KiB, as wait4(2) tells it. (A child's figure begins with its parent's at the time of the fork: posix_spawn's is small.)"""
+    return int(outcome.stderr.split()[-1])
+
+
+def test_size_of_the_file(cnibox: Path, farm: str) -> None:
+    assert cnibox.stat().st_size <= 1_500_000
+    assert Path(farm, "cnibox").stat().st_size <= 1_500_000

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .spec.request import Request
 
 BUSY_LIMIT = 5.0
-"""Seconds for which a plugin file that is just being written (ETXTBSY) is tried again; as long as the reference does."""
+"""Seconds for which a plugin file that is just being written (ETXTBSY) is tried again, as in the reference."""
 
 
 class Delegate:
@@ -160,9 +160,9 @@ def _failure(name: str, status: int, output: bytes, complaint: bytes) -> CniErro
         text = f'netplugin failed but error parsing its diagnostic message "{shown}": {error}'
         return CniError(0, text, f"plugin {name}: {ended}")
     members = found if isinstance(found, dict) else {}
-    code, text, details = members.get("code"), members.get("msg"), members.get("details")
+    code, words, details = members.get("code"), members.get("msg"), members.get("details")
     if not isinstance(code, int) or isinstance(code, bool):
         code = 0
-    if not isinstance(text, str) or not text:  # no error object: it was killed after its result, say
+    if not isinstance(words, str) or not words:  # no error object: it was killed after its result, say
         return CniError(code, f'netplugin failed: "{shown}"', f"plugin {name}: {ended}")
-    return CniError(code, text, details if isinstance(details, str) else "")
+    return CniError(code, words, details if isinstance(details, str) else "")

@@ -1,7 +1,7 @@
 """What an attachment's ADD did, kept so that DEL and GC need neither namespace, prevResult nor network name.
 
-One file a plugin of the attachment: /run/cnibox/attachments/<container ID>/<ifname>:<network>:<plugin>, a JSON object. /run
-dies with the kernel state that it describes. None of the names can contain a colon or a slash.
+One file a plugin of the attachment: /run/cnibox/attachments/<container ID>/<ifname>:<network>:<plugin>, a JSON object.
+/run dies with the kernel state that it describes. None of the names can contain a colon or a slash.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Record:
         machine.journal.run(say, lambda: self._put(data), undo)
 
     def lock(self) -> files.Lock:
-        """The container's: its ADD holds it, and so does what that has started, which may live on when ADD itself is killed."""
+        """The container's: its ADD holds it, and what that has started, which lives on when ADD itself is killed."""
         return files.Lock(self.folder)
 
     def remove(self, machine: Machine) -> None:
@@ -91,7 +91,9 @@ def remove_folder(container_id: str) -> None:
 def of(request: Request, plugin: str) -> Record | None:
     """The plugin's record of this attachment: under the network's name, or under the one that it had at ADD."""
     found = [
-        record for record in _of_container(request.container_id) if (record.ifname, record.plugin) == (request.ifname, plugin)
+        record
+        for record in _of_container(request.container_id)
+        if (record.ifname, record.plugin) == (request.ifname, plugin)
     ]
     for record in found:
         if record.network == request.name:
@@ -109,7 +111,7 @@ def siblings(container_id: str, ifname: str, network: str, plugin: str) -> list[
 
 
 def is_anothers(namespace: int, container_id: str, ifname: str) -> bool:
-    """Whether that namespace (host.namespace.Namespace.identity) has an interface of that name which another container's ADD made."""
+    """Whether that namespace (Namespace.identity) has an interface of that name which another container's ADD made."""
     return any(
         found.ifname == ifname and found.facts.get("namespace") == namespace
         for other in _listing(ATTACHMENTS)
@@ -146,7 +148,7 @@ def _listing(folder: str) -> list[str]:
 
 
 def _facts(path: str) -> dict[str, Any]:
-    """A record is written whole; one that cannot be read tells nothing, and what it described is found by other ways."""
+    """One that cannot be read tells nothing: what it described is found by other ways."""
     try:
         facts = decode((files.read(path) or b"{}").decode())
     except ValueError:

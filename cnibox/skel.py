@@ -1,7 +1,7 @@
 """One exec of one plugin: request in, result or error out.
 
-The only reader of stdin and the only writer of stdout. What every plugin has in common stands here: the verbs, the namespace
-guard, undo after a failed ADD, signals, errors.
+The only reader of stdin and the only writer of stdout. What every plugin has in common stands here: the verbs, the
+namespace guard, undo after a failed ADD, signals, errors.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from .spec.result import Result
 
 REFERENCE = "1.9.1"
-"""The release of the Go reference whose options and behaviour we have. nerdctl reads it from the bare run and compares it
-(1.7.1 and newer have the firewall's isolation); our own version follows it as semver's build metadata, which orders nothing."""
+"""The release of the Go reference whose options and behaviour we have. nerdctl reads it from the bare run: 1.7.1 and
+newer have the firewall's isolation. Our own version follows it as semver's build metadata, which orders nothing."""
 
 HELD_SIGNALS = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
 
 
 class Plugin:
-    """What a plugin is: its options, and what it does for each verb. Errors are raised as CniError, nothing is printed."""
+    """What a plugin is: its options, and what it does for each verb. It raises CniError, and prints nothing."""
 
     options = Options()
 
@@ -140,7 +140,7 @@ def _add(plugin: Plugin) -> None:
 
 
 def _guard_namespace(request: Request) -> None:
-    """Refuse the plugin's own namespace before any work; the reference notices afterwards, with the host already rewired."""
+    """Refuse the plugin's own namespace before any work; the reference notices when the host is already rewired."""
     if request.netns_override or request.command not in ("ADD", "DEL", "CHECK") or not request.netns:
         return
     try:

@@ -62,8 +62,8 @@ def add(
 ) -> None:
     """Assign an address; it goes with its link.
 
-    Without `dad` an IPv6 address is usable at once: duplicate address detection (RFC 4862, 5.4) takes one to two seconds, and
-    on a link of our own making with addresses from IPAM has nothing to find.
+    Without `dad` an IPv6 address is usable at once: duplicate address detection (RFC 4862, 5.4) takes one to two
+    seconds, and on a link of our own making with addresses from IPAM has nothing to find.
     """
     say = f"{namespace.ip} address add {address} dev {link.name}"
     message = _message(rtnl.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, link, address, dad)
@@ -91,10 +91,10 @@ def removal(namespace: Namespace, link: Link, address: Address) -> Undo:
 def wait_until_usable(
     namespace: Namespace, link: Link, wanted: set[str], limit: float, *, link_local: bool = False
 ) -> None:
-    """Wait until packets to the wanted IPv6 addresses of the link are taken; with `link_local`, to those of that scope, too.
+    """Wait until packets to the wanted IPv6 addresses of the link are taken; `link_local`: also to those of that scope.
 
     Even without duplicate address detection the kernel makes an address's local route later, in a work queue
-    (addrconf_dad_work), and drops what comes before. HostError EADDRNOTAVAIL names a wanted address that somebody else has.
+    (addrconf_dad_work), and drops what comes before. HostError EADDRNOTAVAIL names one that somebody else has.
     """
     if not _unusable(namespace, link, wanted, link_local):
         return

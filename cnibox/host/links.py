@@ -65,7 +65,7 @@ class Link:
 
     @property
     def is_promiscuous(self) -> bool:
-        """Whether somebody asked for it by that flag: a capture in progress, or being a bridge's port, does not count."""
+        """Whether somebody set that flag: a capture in progress, or being a bridge's port, does not count."""
         return bool(self.flags & IFF_PROMISC)
 
 

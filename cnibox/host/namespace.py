@@ -62,7 +62,7 @@ class Namespace:
 
     @property
     def identity(self) -> int:
-        """Which namespace it is, whatever path leads to it. The next one soon gets an inode number that has become free."""
+        """Which namespace it is, whatever path leads to it. An inode number that is free soon names the next one."""
         try:
             return self.netlink.cookie()
         except OSError:
@@ -108,7 +108,9 @@ class Namespace:
         except NetlinkError as error:
             raise refusal(say, error) from None
 
-    def dump(self, say: str, kind: int, body: dict[str, Any], wanted: frozenset[str] | None = None) -> list[dict[str, Any]]:
+    def dump(
+        self, say: str, kind: int, body: dict[str, Any], wanted: frozenset[str] | None = None
+    ) -> list[dict[str, Any]]:
         """All objects that match, as `Netlink.dump` gives them; an error tells `say`."""
         try:
             return self.netlink.dump(kind, body, wanted)
@@ -155,7 +157,7 @@ class Batch:
             self._send(queue)
 
     def _send(self, queue: list[Change]) -> None:
-        """All in one packet. The kernel goes on after one that it refuses: what succeeded is noted, so that it is undone."""
+        """All in one packet. The kernel goes on after one that it refuses: what succeeded is noted, to be undone."""
         refused: HostError | None = None
         journal = self.namespace.machine.journal
         answers = self.namespace.netlink.request(*[change[1] for change in queue])

@@ -52,7 +52,8 @@ class Table:
 
     def add(self, comment: str = "") -> Request:
         """The table itself; no error if it is there."""
-        return self._request(nft.NFT_MSG_NEWTABLE, NLM_F_CREATE, ("NFTA_TABLE_NAME", self.name), *_comment("TABLE", comment))
+        name = ("NFTA_TABLE_NAME", self.name)
+        return self._request(nft.NFT_MSG_NEWTABLE, NLM_F_CREATE, name, *_comment("TABLE", comment))
 
     def delete(self) -> Request:
         return self._request(nft.NFT_MSG_DELTABLE, 0, ("NFTA_TABLE_NAME", self.name))

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 class Process:
     """A running program. `finish()` waits for it.
 
-    Its standard files are memory files instead of pipes: nothing can fill up, and a daemon that inherits them holds nobody up.
+    Its standard files are memory files instead of pipes: nothing can fill up, and a daemon that inherits them holds
+    nobody up.
     `interruptible`: whether SIGTERM and its like reach it, which this process itself may be holding back.
-    `inherited`: a descriptor that it gets, too, such as a lock's, which is then held until it ends, whatever becomes of us.
+    `inherited`: a descriptor that it gets, too, such as a lock's, which is then held until it ends.
     """
 
     def __init__(

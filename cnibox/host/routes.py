@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Route:
-    """A route as the kernel tells it; `dst` is "10.1.0.0/16", `gateway` and `source` may be empty, a number 0 means unset."""
+    """A route as the kernel tells it: `dst` is "10.1.0.0/16"; an empty text and the number 0 mean unset."""
 
     def __init__(self, message: dict[str, Any]) -> None:
         found = dict(message["attrs"])
@@ -78,7 +78,7 @@ def add(
     mtu: int = 0,
     advmss: int = 0,
 ) -> None:
-    """Add a route through a link; it goes with the link. HostError EEXIST when it is there, ENETUNREACH for a bad gateway."""
+    """Add a route through a link, with which it goes. HostError EEXIST: it is there; ENETUNREACH: a bad gateway."""
     metrics = [("RTAX_MTU", mtu)] * bool(mtu) + [("RTAX_ADVMSS", advmss)] * bool(advmss)
     body = _body(link, dst, gateway, source, scope, table)
     body["attrs"] += [("RTA_PRIORITY", priority)] * bool(priority)

@@ -1,7 +1,7 @@
 """setns(2): make a network namespace this process's own.
 
-`os.setns` exists from Python 3.12 on. Before, ctypes calls the C library. Debian's python3-minimal 3.11 has neither: there the
-call is made by a shared object of our own making (`setns_elf`).
+`os.setns` exists from Python 3.12 on. Before, ctypes calls the C library. Debian's python3-minimal 3.11 has neither:
+there the call is made by a shared object of our own making (`setns_elf`).
 """
 
 from __future__ import annotations

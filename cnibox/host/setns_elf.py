@@ -1,8 +1,8 @@
 """setns(2) for a Python 3.11 without ctypes, as Debian 12's python3-minimal is.
 
 The interpreter can load one kind of foreign code by itself: an extension module. So a shared object is written into a
-memory file, whose initialisation function makes the one system call, and is imported. That function returns no module; the
-interpreter's complaint about this is expected. Layout: ELF gABI chapters 4 and 5; System V hash table.
+memory file, whose initialisation function makes the one system call, and is imported. That function returns no module;
+the interpreter's complaint about this is expected. Layout: ELF gABI chapters 4 and 5; System V hash table.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .journal import HostError
 PAGE = 0x1000
 NAME = "cnibox_setns"
 _made: dict[int, int] = {}
-"""Argument of the call -> memory file. Kept open: the dynamic linker takes a path that it has seen for the same object."""
+"""Argument of the call -> memory file. Kept open: the dynamic linker takes a known path for the same object."""
 
 
 class _Spec:

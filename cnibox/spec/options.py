@@ -342,7 +342,8 @@ class Option:
         """The option's value, from those that the sources gave."""
         if self.gather:
             return [item for items in given for item in items]
-        said = [value for value in given if value != []] or given  # a runtime's empty list says nothing, as in the reference
+        # A runtime's empty list says nothing, as in the reference.
+        said = [value for value in given if value != []] or given
         return said[-1] if said else self.default
 
 

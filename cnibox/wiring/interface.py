@@ -1,7 +1,7 @@
 """An interface in a container: what all interface plugins have in common.
 
-IPAM around it, addresses and routes on it, CHECK of all of them, its removal. A plugin adds its options, the creation of its
-link, and what only it does.
+IPAM around it, addresses and routes on it, CHECK of all of them, its removal. A plugin adds its options, the creation
+of its link, and what only it does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 from ..delegate import Delegate
 from ..host import addresses, links, routes, sysctl
 from ..host.journal import HostError
+from ..registry import PLUGINS
 from ..skel import Attempts, Plugin
 from ..spec import errors
 from ..spec.errors import CniError
@@ -53,7 +54,8 @@ class InterfacePlugin(Plugin):
         try:
             return self.machine.open(self.request.netns)
         except HostError as error:
-            raise CniError(errors.INVALID_NETNS, str(error), "CNI_NETNS must be the path of a network namespace") from None
+            advice = "CNI_NETNS must be the path of a network namespace"
+            raise CniError(errors.INVALID_NETNS, str(error), advice) from None
 
     def find_sandbox(self) -> Namespace | None:
         """The container's namespace, or None when it is gone, as for a DEL it may be."""
@@ -72,7 +74,8 @@ class InterfacePlugin(Plugin):
         found = links.find(sandbox, self.request.ifname)
         if found is not None:
             text = f"container already has an interface {found.name} ({found.kind or 'no virtual link'}, {found.mac})"
-            raise CniError(errors.INTERNAL, text, f"in {sandbox.path}; a DEL for this container takes an earlier ADD back")
+            advice = f"in {sandbox.path}; a DEL for this container takes an earlier ADD back"
+            raise CniError(errors.INTERNAL, text, advice)
 
     # --- IPAM
 
@@ -93,6 +96,10 @@ class InterfacePlugin(Plugin):
         name = self.ipam_name()
         if not name:
             return None
+        # Another interface plugin would call itself, without end.
+        if name in PLUGINS and not PLUGINS[name][0].startswith("cnibox.plugins.ipam."):
+            text = f'option "ipam.type" must name an IPAM plugin, which {quoted(name)} is not'
+            raise CniError(errors.INVALID_CONFIG, text)
         self.machine.journal.why = "ipam.type"
         return Delegate(name, self.request, self.machine)
 
@@ -108,11 +115,13 @@ class InterfacePlugin(Plugin):
         result.ips, result.routes, result.dns = leased.ips, leased.routes, leased.dns
         self.plan(result)
 
-    def choose_dns(self, result: Result) -> None:
-        """The configuration's DNS settings, if it has any; else those that came from IPAM stay."""
+    def configured_dns(self) -> Dns:
+        """The configuration's own DNS settings; if it has any, they replace those of IPAM."""
         config = member(self.request.config, "dns")
-        if config is not None and (dns := Dns.from_object(config)):
-            result.dns = dns
+        try:
+            return Dns() if config is None else Dns.from_object(config)
+        except CniError as error:
+            raise CniError(errors.INVALID_CONFIG, f"network configuration: {error.msg}", error.details) from None
 
     # --- addresses and routes
 
@@ -126,7 +135,7 @@ class InterfacePlugin(Plugin):
         links.set_up(sandbox, link)
 
     def add_routes(self, sandbox: Namespace, link: Link, result: Result) -> None:
-        """Add the result's routes; one without a gateway goes by the first gateway of its family, or by the link alone."""
+        """Add the result's routes: one without a gateway by the first gateway of its family, or by the link alone."""
         self.machine.journal.why = "ipam.routes"
         for route in _distinct(result):
             routes.add(
@@ -153,7 +162,8 @@ class InterfacePlugin(Plugin):
         """What CHECK begins with: IPAM's own, the previous result, and the container's link as that result has it."""
         result = self.request.previous
         if result is None:
-            raise CniError(errors.INVALID_CONFIG, "Required prevResult missing", "CHECK compares with the result of ADD")
+            advice = "CHECK compares with the result of ADD"
+            raise CniError(errors.INVALID_CONFIG, "Required prevResult missing", advice)
         expected = self._interface_of(result)
         sandbox = self.open_sandbox()
         ipam = self.ipam()
@@ -203,7 +213,7 @@ class InterfacePlugin(Plugin):
         links.delete(sandbox, self.request.ifname)
 
     def delete_lease(self) -> None:
-        """IPAM's DEL, which is due in every path of DEL, whatever else is still there (containernetworking/cni#1167)."""
+        """IPAM's DEL, due in every path of DEL, whatever else is still there (containernetworking/cni#1167)."""
         self.machine.journal.why = "ipam.type"
         ipam = self.ipam()
         if ipam is not None:

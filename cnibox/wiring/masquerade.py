@@ -1,13 +1,13 @@
 """Masquerading: what a container sends beyond its own subnet leaves with the host's address.
 
-Two backends, iptables and nftables, with the reference's names of chains, tables and comments, so that either side's DEL
-cleans up after the other's ADD.
+Two backends, iptables and nftables, with the reference's names of chains, tables and comments, so that either side's
+DEL cleans up after the other's ADD. Both modules have the same functions; only the one in use is imported.
 """
 
 from __future__ import annotations
 
 from .. import log
-from ..host import iptables, nftables
+from ..host import iptables
 from ..host.journal import HostError
 from ..skel import Attempts
 from ..spec import errors
@@ -16,6 +16,7 @@ from ..spec.errors import CniError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from ..host.namespace import Machine
     from ..spec.address import Cidr
@@ -26,7 +27,7 @@ def choose(machine: Machine, wanted: str | None) -> str:
     """The backend, as the reference chooses: iptables unless it is unusable and nftables is usable."""
     if wanted:
         return wanted
-    if iptables.program(4, "-restore") is None and nftables.usable(machine.host):
+    if iptables.program(4, "-restore") is None and _backend("nftables").usable(machine):
         return "nftables"
     return "iptables"
 
@@ -36,21 +37,16 @@ def add(
 ) -> Callable[[], None]:
     """Begin to set it up; the function returned waits until it is there.
 
+    shared_chain: whether another interface of the container is in the same network
     lock: descriptor of the attachment's lock, which programs that we start hold on to should this process be killed
     """
-    if backend == "iptables":
-        from . import masquerade_iptables
-
-        return masquerade_iptables.add(machine, owner, addresses, shared_chain, lock)
-    from . import masquerade_nftables
-
-    masquerade_nftables.add(machine, owner, addresses)
-    return _nothing
+    finish: Callable[[], None] = _backend(backend).add(machine, owner, addresses, shared_chain, lock)
+    return finish
 
 
 def falls_back(machine: Machine, error: HostError) -> bool:
     """Whether iptables is there but cannot work on this kernel, and nftables can; asked after it has failed."""
-    if iptables.usable(4) or not nftables.usable(machine.host):
+    if _backend("iptables").usable(machine) or not _backend("nftables").usable(machine):
         return False
     log.warning(f"iptables is unusable, nftables takes its place: {error}")
     return True
@@ -58,14 +54,8 @@ def falls_back(machine: Machine, error: HostError) -> bool:
 
 def remove(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr]) -> Callable[[], None]:
     """Begin to remove it; the function returned waits until it is gone. It may be gone already."""
-    if backend == "iptables":
-        from . import masquerade_iptables
-
-        return masquerade_iptables.remove(machine, owner, addresses)
-    from . import masquerade_nftables
-
-    masquerade_nftables.remove(machine, owner)
-    return _nothing
+    finish: Callable[[], None] = _backend(backend).remove(machine, owner, addresses)
+    return finish
 
 
 def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
@@ -73,33 +63,24 @@ def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
 
     `keep`: addresses of the container's other attachments to that network.
     """
-    from . import masquerade_iptables, masquerade_nftables
-
     attempt = Attempts()
-    attempt(masquerade_nftables.remove, machine, owner)
-    attempt(masquerade_iptables.remove_by_name, machine, owner, keep)
+    for backend in ("nftables", "iptables"):
+        attempt(_backend(backend).remove_by_name, machine, owner, keep)
     attempt.finish()
 
 
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
     """Remove from both backends what belongs to the network and to none of these (container ID, interface name)."""
-    from . import masquerade_iptables, masquerade_nftables
-
     attempt = Attempts()
-    attempt(masquerade_nftables.collect, machine, network, valid)
-    attempt(masquerade_iptables.collect, machine, network, valid)
+    for backend in ("nftables", "iptables"):
+        attempt(_backend(backend).collect, machine, network, valid)
     attempt.finish()
 
 
 def missing(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr]) -> list[Cidr]:
     """Those of the addresses that are not masqueraded."""
-    if backend == "iptables":
-        from . import masquerade_iptables
-
-        return masquerade_iptables.missing(owner, addresses)
-    from . import masquerade_nftables
-
-    return masquerade_nftables.missing(machine, owner, addresses)
+    found: list[Cidr] = _backend(backend).missing(machine, owner, addresses)
+    return found
 
 
 def require_usable(machine: Machine, wanted: str | None) -> None:
@@ -108,10 +89,16 @@ def require_usable(machine: Machine, wanted: str | None) -> None:
     if backend == "iptables" and iptables.program(4, "-restore") is None:
         text = "ipMasq needs iptables-restore, which is not installed"
         raise CniError(errors.PLUGIN_UNAVAILABLE, text, 'install iptables, or set "ipMasqBackend": "nftables"')
-    if backend == "nftables" and not nftables.usable(machine.host):
+    if backend == "nftables" and not _backend("nftables").usable(machine):
         text = "ipMasq needs nftables, which this kernel does not have"
         raise CniError(errors.PLUGIN_UNAVAILABLE, text, "load the module nf_tables")
 
 
-def _nothing() -> None:
-    pass
+def _backend(name: str) -> ModuleType:
+    if name == "iptables":
+        from . import masquerade_iptables
+
+        return masquerade_iptables
+    from . import masquerade_nftables
+
+    return masquerade_nftables

@@ -6,8 +6,8 @@
 
 With several addresses, every ACCEPT is before the MASQUERADE: behind it, as in the reference, it has no effect.
 
-All with the comment `name: "<network>" id: "<container ID>"`. The chain's name knows no interface: two attachments of one
-container to one network share it, and it goes with the last of them.
+All with the comment `name: "<network>" id: "<container ID>"`. The chain's name knows no interface: two attachments of
+one container to one network share it, and it goes with the last of them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
 
 def chain_of(owner: Owner) -> str:
     return f"CNI-{digest(owner.network + owner.container_id, 24)}"
+
+
+def usable(machine: Machine) -> bool:
+    """Whether iptables works here."""
+    return iptables.usable(4)
 
 
 def add(
@@ -85,7 +90,7 @@ def remove(machine: Machine, owner: Owner, addresses: list[Cidr]) -> Callable[[]
 
 
 def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
-    """Remove the container's rules when nothing but names is known of them, apart from those for the addresses in `keep`."""
+    """Remove the container's rules when only names are known of them, but not those for the addresses in `keep`."""
     attempt = Attempts()
     for version in (4, 6):
         say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
@@ -110,7 +115,7 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
     attempt.finish()
 
 
-def missing(owner: Owner, addresses: list[Cidr]) -> list[Cidr]:
+def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[Cidr]:
     """Those of the addresses from which no packet meets a rule that masquerades."""
     chain, found = chain_of(owner), []
     for version in (4, 6):
@@ -150,7 +155,7 @@ def _removal(owner: Owner, addresses: list[Cidr]) -> list[str]:
 
 
 def _remove(version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> None:
-    """Remove what is there of the rules, whatever is not. `addresses` None: all that lead to the chain, but those to `keep`."""
+    """Remove what is there of the rules. `addresses` None: all that lead to the chain, but those to `keep`."""
     chain = chain_of(owner)
     there = iptables.rules(version, "nat")
     sources = None if addresses is None else {str(address.host) for address in addresses}

@@ -28,6 +28,8 @@ from .owner import Owner, digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..host.namespace import Machine
     from ..host.nftables import Request
     from ..spec.address import Cidr
@@ -41,10 +43,15 @@ def prefix_of(owner: Owner) -> str:
     return f"{digest(owner.network, 16)}-{digest(f'{owner.ifname}:{owner.container_id}', 16)}"
 
 
-def add(machine: Machine, owner: Owner, addresses: list[Cidr]) -> None:
-    """Add the rules, and table and chains where they are missing."""
-    if not addresses:
-        return
+def usable(machine: Machine) -> bool:
+    """Whether this kernel has nftables, and lets us see it."""
+    return nftables.usable(machine.host)
+
+
+def add(
+    machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int
+) -> Callable[[], None]:
+    """Add the rules, and table and chains where they are missing; the function returned has nothing to wait for."""
     table = _table(machine)
     rules = [_rule(table, owner, address) for address in addresses]
     say = " && ".join(_say(address) for address in addresses)
@@ -59,10 +66,17 @@ def add(machine: Machine, owner: Owner, addresses: list[Cidr]) -> None:
             raise
         _set_up(machine, table)
         machine.journal.run(say, lambda: table.commit(say, *rules), undo)
+    return _nothing
 
 
-def remove(machine: Machine, owner: Owner) -> None:
-    """Remove the owner's rules; there may be none."""
+def remove(machine: Machine, owner: Owner, addresses: list[Cidr]) -> Callable[[], None]:
+    """Remove the owner's rules, whatever their addresses; there may be none."""
+    remove_by_name(machine, owner, [])
+    return _nothing
+
+
+def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
+    """The same: a rule's comment names its attachment, so that those of others are safe."""
     table, prefix = _table(machine), prefix_of(owner)
     if any(comment.startswith(prefix) for _, comment in table.comments(CHECKS)):
         machine.journal.run(f"nft delete rules inet {NAME} {CHECKS} # {prefix}", lambda: _remove(table, prefix))
@@ -85,6 +99,10 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
         say = f"nft delete rules inet {NAME} {CHECKS} # {prefix}"
         attempt(machine.journal.run, say, lambda prefix=prefix: _remove(table, prefix))
     attempt.finish()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _table(machine: Machine) -> Table:

@@ -1,4 +1,4 @@
-"""Whose a rule is: the names, made of network, container and interface, by which the reference's plugins find theirs."""
+"""Whose a rule is: the names, of network, container and interface, by which the reference's plugins find theirs."""
 
 from __future__ import annotations
 

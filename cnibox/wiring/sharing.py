@@ -1,4 +1,4 @@
-"""What several attachments use together (a bridge, its address, forwarding) is undone only while nobody else relies on it."""
+"""What attachments use together (a bridge, its address, forwarding) is undone only while nobody else relies on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Hold:
     """Tells every other ADD, until this process ends, that what is shared is in use.
 
-    A failed ADD may take back what it added to shared things only if no other runs now (it gets the lock for itself alone),
+    A failed ADD may take back what it added to shared things only if no other runs now (it gets the lock for itself),
     and none that ran beside it has succeeded (the lock file has the time that it had before): they found those things
     there, and would lose them.
     """

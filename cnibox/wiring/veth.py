@@ -39,7 +39,7 @@ NAME_ATTEMPTS = 10
 MTU = Option("mtu", Int(0, 65535), 0, "MTU of both ends of the veth pair; 0: the kernel's default")
 IP_MASQ = Option("ipMasq", Bool, False, "masquerade what the container sends beyond its own subnet")
 IP_MASQ_BACKEND = Option(
-    "ipMasqBackend", OneOf("iptables", "nftables"), "", "how; by default iptables, or nftables where iptables is unusable"
+    "ipMasqBackend", OneOf("iptables", "nftables"), "", "by default iptables, or nftables where iptables is unusable"
 )
 
 
@@ -55,6 +55,7 @@ class VethPlugin(InterfacePlugin):
 
     def add(self) -> Result:
         self.validate()
+        dns = self.configured_dns()
         self.sandbox = self.open_sandbox()
         self.require_absent(self.sandbox)
         sharing = Hold(self.machine)
@@ -76,7 +77,7 @@ class VethPlugin(InterfacePlugin):
             finish_masquerading = self.start_masquerading(result)
         self.wire(result)
         finish_masquerading()
-        self.choose_dns(result)
+        result.dns = dns or result.dns
         sharing.succeeded()
         return result
 
@@ -129,7 +130,7 @@ class VethPlugin(InterfacePlugin):
             sysctl.write(self.machine.host, FORWARDING[version], "1", shared=True)
 
     def wait_until_reachable(self, near: Link, gateways: Iterable[Cidr]) -> None:
-        """Wait until the host takes packets for IPv6 gateways at the near end, and can ask for the container's MAC address."""
+        """Wait until the host takes packets for IPv6 gateways at the near end, and can ask for the container's MAC."""
         wanted = {str(gateway) for gateway in gateways if gateway.version == 6}
         if wanted:
             addresses.wait_until_usable(self.machine.host, near, wanted, DAD_LIMIT, link_local=True)
@@ -158,7 +159,8 @@ class VethPlugin(InterfacePlugin):
     def check_link(self, link: Link) -> None:
         """It must be up, with the MTU asked for."""
         require(link.is_up, f"{link.name} is down")
-        require(not self.option.mtu or link.mtu == self.option.mtu, f"{link.name} has MTU {link.mtu}, not {self.option.mtu}")
+        same = not self.option.mtu or link.mtu == self.option.mtu
+        require(same, f"{link.name} has MTU {link.mtu}, not {self.option.mtu}")
 
     def check_masquerading(self, result: Result) -> None:
         """Somebody may have flushed the rules."""
@@ -174,7 +176,7 @@ class VethPlugin(InterfacePlugin):
     # --- masquerading and the record
 
     def start_masquerading(self, result: Result) -> Callable[[], None]:
-        """Begin to set it up for the result's addresses (none yet, or ipMasq off: nothing); the answer waits for the end."""
+        """Begin to set it up for the result's addresses, if it has any yet; the function returned waits for the end."""
         self.machine.journal.why = "ipMasq"
         addresses = [ip.address for ip in result.ips] if self.option.ipMasq else []
         if not addresses:
@@ -300,7 +302,7 @@ def shield(host: Namespace, name: str, *, shared: bool = False) -> None:
 def skip_dad(host: Namespace, name: str, *, shared: bool = False) -> None:
     """What every link of ours on the host's side needs before it has a carrier.
 
-    Without a link-local address the host cannot ask for a container's MAC address, and what it forwards to it is lost; it
+    Without a link-local address the host cannot ask for a container's MAC address; what it forwards to it is lost. It
     would be probed for duplicates for one or two seconds.
     """
     sysctl.write(host, f"net/ipv6/conf/{name}/accept_dad", "0", shared=shared, best_effort=True)

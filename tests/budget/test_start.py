@@ -326,13 +326,11 @@ def test_install_errors_are_for_people(cnibox: Path, tmp_path: Path, prepare: st
 
 def test_interpreter_with_a_long_path(cnibox: Path, tmp_path: Path) -> None:
     """Kernels before 5.1 cut a first line at 127 bytes: then the file is installed without a stamp, and told."""
-    python = tmp_path / ("x" * 20) / "python"
+    python = tmp_path / ("x" * (stamp.MAX_SHEBANG - len(f"#!{tmp_path}//python -IS"))) / "python"
     python.parent.mkdir()
     python.symlink_to(SYSTEM_PYTHON)
     target = tmp_path / "bin"
     target.mkdir()
-    if not len(str(python)) + len(stamp.SHEBANG) - 3 > stamp.MAX_SHEBANG > len(str(python)) + 6:
-        pytest.skip("the temporary folder's path is too long or too short")
     done = run(cnibox, "install", target, "--python", python)
     assert done.returncode == 0 and "not stamped" in done.stdout, done
     assert parts(target / "cnibox")[0] == f"#!{python} -IS".encode()
@@ -389,7 +387,6 @@ def written(command: str, env: dict[str, str], stdin: str, tmp_path: Path) -> se
     return paths
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="no strace here")
 def test_a_plugin_writes_nothing_but_its_state(folder: Path, tmp_path: Path) -> None:
     assert written(f"{folder}/bridge", VERSION, "", tmp_path) == set()
     leases = tmp_path / "leases"

@@ -1,7 +1,6 @@
 """The requests: one table for interface plugins, one for IPAM plugins, one for the protocol."""
 
 # A table: one request a line.
-# ruff: noqa: E501
 # fmt: off
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def settled(agent: Agent) -> list[str]:
         if now == before and not any("NO-CARRIER" in piece or "tentative" in piece for piece in now):
             return now
         before = now
-        time.sleep(0.02)
+        time.sleep(0.01)
     raise AssertionError("the machine does not come to rest")
 
 
@@ -74,7 +74,9 @@ def assert_same(before: list[str], agent: Agent, *context: object) -> None:
 
 def restore_shared(agent: Agent, case: Case, pristine: bool) -> None:
     """Take away what the first attachment makes for all, and a DEL leaves for the next."""
-    script = "ip address delete 10.1.2.1/28 dev cni0; ip address add 10.9.9.1/24 brd + dev cni0" if case.replaces else ""
+    script = (
+        "ip address delete 10.1.2.1/28 dev cni0; ip address add 10.9.9.1/24 brd + dev cni0" if case.replaces else ""
+    )
     if pristine:
         script = """
         ip link delete cni0; nft flush ruleset; nft delete table inet cni_plugins_masquerade

@@ -31,9 +31,13 @@ def test_first_attachments_at_once(machine: Machine, at_once: int, backend: str)
     config = bridge(ipMasq=True, ipMasqBackend=backend, ipam=host_local("10.77.0.0/24"))
 
     with ThreadPoolExecutor(at_once) as pool:
-        ended = list(pool.map(lambda name: run(machine, "ADD", config, name, into="/dev/full" if name in failing else ""), names))
+        ended = list(
+            pool.map(lambda name: run(machine, "ADD", config, name, into="/dev/full" if name in failing else ""), names)
+        )
         added = {name: each for name, each in zip(names, ended, strict=True) if name not in failing}
-        assert all(each.status == 0 and not each.stderr for each in added.values()), [e for e in added.values() if e.status]
+        assert all(each.status == 0 and not each.stderr for each in added.values()), [
+            e for e in added.values() if e.status
+        ]
         assert all(each.status == 1 for name, each in zip(names, ended, strict=True) if name in failing)
         addresses = {each.json["ips"][0]["address"] for each in added.values()}
         assert len(addresses) == len(added)

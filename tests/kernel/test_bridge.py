@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.machine import Machine, links
 from tests.support.network import V4, V6, again, attach, bridge, host_local, layer2, state
-from tests.support.packets import OUTSIDE, advertise_router, outside_world, own_broadcast_returns
+from tests.support.packets import DIRECTIONS, advertise_router, first_packet, outside_world, own_broadcast_returns
 
 ROUNDS = 10
 ANY = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
@@ -38,28 +38,13 @@ def addresses(machine: Machine, device: str, container: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("direction", ["to gateway", "from host", "to container", "to outside", "from outside"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
 def test_first_packet_is_delivered(machine: Machine, direction: str, version: int) -> None:
     """The first packet of all, on a bridge that this ADD has made, without a second try."""
     if "outside" in direction:
         outside_world(machine)
     for number in range(ROUNDS):
-        subnet = f"10.77.{number}" if version == 4 else f"fd77:{number}:"
-        ipam = host_local(f"{subnet}.0/24" if version == 4 else f"{subnet}:/64", routes=[ANY[version == 6]])
-        config = bridge(name=f"net{number}", bridge=f"br{number}", ipam=ipam)
-        address = {4: f"{subnet}.%d", 6: f"{subnet}:%d"}[version]
-        first, second = f"a{number}", f"b{number}"
-        attach(machine, config, first)
-        if direction == "to container":
-            attach(machine, config, second)
-        delivered = {
-            "to gateway": lambda: machine.ping(address % 1, inside=first),
-            "from host": lambda: machine.ping(address % 2),
-            "to container": lambda: machine.ping(address % 2, inside=second),
-            "to outside": lambda: machine.ping(OUTSIDE[version], inside=first),
-            "from outside": lambda: machine.ping(address % 2, inside="outside"),
-        }
-        assert delivered[direction](), f"round {number}"
+        assert first_packet(machine, bridge, direction, version, number), f"round {number}"
 
 
 def test_result_tells_what_there_is(machine: Machine) -> None:
@@ -401,18 +386,29 @@ def test_failed_add_leaves_nothing(machine: Machine) -> None:
     assert state(machine) == before
 
 
+SLOW_REFUSAL = """
+cat >/run/slow <<'END'
+#!/bin/sh
+case $0 in *-restore) sleep 1.5; exit 1;; esac
+END
+chmod +x /run/slow; mount --bind /run/slow /usr/sbin/xtables-nft-multi
+"""
+
+
 def test_failed_add_leaves_what_another_relies_on(machine: Machine) -> None:
-    """One ADD makes the bridge the gateway and fails a second later; one that ran in the meantime has found it so."""
+    """One ADD makes the bridge and the gateway, and fails a second later; one that ran in the meantime found them."""
     machine.run("sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
-    attach(machine, layer2(ipam=static("fd77::5/64")), "c0")
+    machine.run("sh", "-ec", SLOW_REFUSAL)
     machine.container("c1")
-    failing = bridge(ipam=static("fd77::5/64", "10.77.0.5/24"), enabledad=True, promiscMode=True)
+    failing = bridge(promiscMode=True, ipMasq=True, ipMasqBackend="iptables")
     with ThreadPoolExecutor() as pool:
         first = pool.submit(machine.plugin, "bridge", "ADD", failing)
-        assert machine.wait_until(lambda: "10.77.0.1/24" in addresses(machine, "cni0"))
+        assert machine.wait_until(lambda: "fd77::1/64" in machine.run("ip", "address"))
         attach(machine, bridge(name="other"), "c2")
         assert not first.done()
-        assert first.result().status == 1
+        outcome = first.result()
+    assert outcome.status == 1 and "iptables" in outcome.json["msg"]
+    assert links(machine, "c1") == ["lo"]
     assert machine.run("cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding") == "1\n1\n"
     assert addresses(machine, "cni0") == ["10.77.0.1/24", "fd77::1/64"]
     assert machine.ping("fd77::1", inside="c2") and machine.ping("10.77.0.1", inside="c2")

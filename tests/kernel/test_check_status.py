@@ -10,7 +10,7 @@ from tests.support.machine import Machine
 from tests.support.network import V4, V6, again, attach, bridge, host_local, layer2, ptp, state
 
 DEFAULT = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
-STATIC = {"type": "static", "addresses": [{"address": "10.77.0.5/24", "gateway": "10.77.0.1"}, {"address": "fd77::5/64"}]}
+STATIC = {"type": "static", "addresses": [{"address": "10.77.0.5/24"}, {"address": "fd77::5/64", "gateway": "fd77::1"}]}
 
 # --- CHECK succeeds
 
@@ -79,7 +79,7 @@ def test_check_succeeds_after_add(machine: Machine, name: str) -> None:
         "ip -n c1 link add dummy type veth peer name other; ip -n c1 link set other up",
         "ip netns exec c1 sysctl -qw net.ipv4.conf.eth0.rp_filter=2",
         # sbr moves routes into a table of its own, and adds rules
-        "ip -n c1 route add default via 10.77.0.1 table 100; ip -n c1 route del default; ip -n c1 rule add from 10.77.0.2 table 100",
+        "ip -n c1 route add default via 10.77.0.1 table 100; ip -n c1 route del default; ip -n c1 rule add table 100",
         # somebody looks at the packets
         "timeout 1 tcpdump -ni cni0 -w /dev/null -c 1 & sleep 0.2; true",
         "ip link set cni0 promisc on",
@@ -110,14 +110,15 @@ OTHER_MAC = "02:00:00:00:00:99"
 MUTATIONS = [
     (bridge(), "ip -n c1 address del 10.77.0.2/24 dev eth0", "10.77.0.2/24"),
     (bridge(), "ip -n c1 address del fd77::2/64 dev eth0", "fd77::2/64"),
-    (bridge(), "ip -n c1 address del 10.77.0.2/24 dev eth0; ip -n c1 address add 10.77.0.2/16 dev eth0", "10.77.0.2/24"),
+    (bridge(), "ip -n c1 address flush dev eth0; ip -n c1 address add 10.77.0.2/16 dev eth0", "10.77.0.2/24"),
     (ROUTED, "ip -n c1 route del default", "0.0.0.0/0"),
     (ROUTED, "ip -n c1 -6 route del default", "::/0"),
     (ROUTED, "ip -n c1 route replace default dev eth0", "0.0.0.0/0"),
     (bridge(ipam=host_local(routes=[{"dst": "10.9.0.0/16", "gw": "10.77.0.9"}])),
      "ip -n c1 route replace 10.9.0.0/16 via 10.77.0.8", "10.9.0.0/16"),
-    (bridge(ipam=host_local(routes=[{"dst": "10.9.0.0/16", "table": 100}])), "ip -n c1 route flush table 100", "10.9.0.0/16"),
-    (bridge(isDefaultGateway=True), "ip -n c1 route del default; ip -n c1 route add default via 10.77.0.9", "0.0.0.0/0"),
+    (bridge(ipam=host_local(routes=[{"dst": "10.9.0.0/16", "table": 100}])),
+     "ip -n c1 route flush table 100", "10.9.0.0/16"),
+    (bridge(isDefaultGateway=True), "ip -n c1 route replace default via 10.77.0.9", "0.0.0.0/0"),
     (bridge(), "ip -n c1 link set eth0 down", "eth0"),
     (layer2(), "ip -n c1 link set eth0 down", "eth0"),
     (bridge(), "ip link set {near} down", "{near}"),
@@ -159,14 +160,17 @@ MUTATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("config, mutation, named", MUTATIONS, ids=lambda value: value if isinstance(value, str) else value["type"])
+@pytest.mark.parametrize(
+    "config, mutation, named", MUTATIONS, ids=lambda value: value if isinstance(value, str) else value["type"]
+)
 def test_check_names_what_is_different(machine: Machine, config: Any, mutation: str, named: str) -> None:
     result = attach(machine, config)
     near = result["interfaces"][1 if config["type"] == "bridge" else 0]["name"]
     machine.run("sh", "-ec", mutation.format(near=near))
     outcome = again(machine, "CHECK", config, result)
     assert outcome.status == 1, outcome
-    assert outcome.code in (8, 999) and named.format(near=near) in outcome.json["msg"] + outcome.json.get("details", ""), outcome
+    said = outcome.json["msg"] + outcome.json.get("details", "")
+    assert outcome.code in (8, 999) and named.format(near=near) in said, outcome
     assert outcome.stderr == ""
 
 

@@ -1,4 +1,4 @@
-"""Delegation: a plugin that calls another, in its own process or by exec, and all that a program can do to its caller."""
+"""Delegation: a plugin that calls another, in its own process or by exec, and all that this can do to its caller."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.support.network import again, attach, bridge, host_local, state
 FOLDER = "/run/fake"
 CALLS = f"{FOLDER}/calls"
 RESULT = {"cniVersion": "1.1.0", "ips": [{"address": "10.77.0.5/24", "gateway": "10.77.0.1"}]}
+IP4 = {"ip": "10.77.0.5/24", "gateway": "10.77.0.1", "routes": [{"dst": "10.9.0.0/16"}]}
 CONFIG = bridge(ipam={"type": "fake", "anything": [1, {"ä": None}]})
 
 
@@ -56,8 +57,8 @@ def test_result_is_taken(container: Machine) -> None:
 @pytest.mark.parametrize(
     "result",
     [
-        {"cniVersion": "0.1.0", "ip4": {"ip": "10.77.0.5/24", "gateway": "10.77.0.1", "routes": [{"dst": "10.9.0.0/16"}]}},
-        {"cniVersion": "0.2.0", "ip4": {"ip": "10.77.0.5/24", "gateway": "10.77.0.1", "routes": [{"dst": "10.9.0.0/16"}]}},
+        {"cniVersion": "0.1.0", "ip4": IP4},
+        {"cniVersion": "0.2.0", "ip4": IP4},
         {"cniVersion": "0.3.1", "ips": [{"version": "4", "address": "10.77.0.5/24", "gateway": "10.77.0.1"}],
          "routes": [{"dst": "10.9.0.0/16"}], "dns": {}},
         {"cniVersion": "1.0.0", "ips": RESULT["ips"], "routes": [{"dst": "10.9.0.0/16"}]},
@@ -68,7 +69,7 @@ def test_result_is_taken(container: Machine) -> None:
 @pytest.mark.parametrize("version", ["0.2.0", "0.4.0", "1.1.0"])
 def test_result_of_another_version(container: Machine, version: str, result: dict[str, Any]) -> None:
     if "cniVersion" not in result and version == "0.2.0":
-        result = {"ip4": {"ip": "10.77.0.5/24", "gateway": "10.77.0.1", "routes": [{"dst": "10.9.0.0/16"}]}}
+        result = {"ip4": IP4}
     fake(container, answering(result))
     outcome = call(container, config={**CONFIG, "cniVersion": version})
     assert outcome.status == 0, outcome
@@ -145,7 +146,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_failure_is_told_and_undone(container: Machine, name: str) -> None:
-    """One error object, with the delegate's own code if it has one; and the delegate's DEL, as the specification asks."""
+    """One error object, with the delegate's own code if it has one; and its DEL, as the specification asks."""
     script, code, words = FAILURES[name]
     fake(container, f'[ "$CNI_COMMAND" = ADD ] || exit 0\n{script}')
     before = state(container)
@@ -170,7 +171,9 @@ def test_later_failure_takes_the_lease_back(container: Machine) -> None:
 def test_file_that_is_being_written(container: Machine) -> None:
     """ETXTBSY, while a package manager replaces the plugin: tried again until it is closed."""
     container.run("sh", "-c", f"mkdir -p {FOLDER}; cp /bin/true {FOLDER}/fake")  # a script would not be busy
-    writer = subprocess.Popen(container.enter("sh", "-c", f"exec 3>>{FOLDER}/fake; echo; sleep 0.4"), stdout=subprocess.PIPE)
+    writer = subprocess.Popen(
+        container.enter("sh", "-c", f"exec 3>>{FOLDER}/fake; echo; sleep 0.4"), stdout=subprocess.PIPE
+    )
     assert writer.stdout is not None and writer.stdout.readline() == b"\n"
     started = time.monotonic()
     outcome = call(container, "DEL")

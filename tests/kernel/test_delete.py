@@ -190,7 +190,9 @@ def test_two_interfaces_in_one_network(machine: Machine, config: dict[str, Any],
 def script(folder: Path, output: str, status: int = 0) -> str:
     """An IPAM plugin that writes down which verbs it is asked; the folder for CNI_PATH."""
     path = folder / "noting"
-    path.write_text(f"#!/bin/sh\necho $CNI_COMMAND >> {folder}/verbs\n[ $CNI_COMMAND = ADD ] && echo '{output}' && exit {status}\nexit 0\n")
+    path.write_text(
+        f"#!/bin/sh\necho $CNI_COMMAND >> {folder}/verbs\n[ $CNI_COMMAND = ADD ] && echo '{output}' && exit {status}\nexit 0\n"
+    )
     path.chmod(0o755)
     return str(folder)
 

@@ -15,14 +15,12 @@ import pytest
 from cnibox.host import journal
 from cnibox.host.journal import HostError, Journal
 from cnibox.spec.errors import CniError
-from tests.support.leases import GO, Rig
+from tests.support.leases import Rig
 
-go_is_here = pytest.mark.skipif(not GO.exists(), reason="needs Debian's containernetworking-plugins")
 BOTH: dict[str, Any] = {"ranges": [[{"subnet": "10.1.2.0/28"}], [{"subnet": "fd00::/124"}]]}
 CHANGES = ("open", "write", "pwrite", "link", "unlink", "rename", "mkdir", "ftruncate", "utime", "close")
 
 
-@go_is_here
 def test_what_go_leases_we_release_and_the_other_way_round(tmp_path: Path) -> None:
     rig = Rig(tmp_path, **BOTH)
     for _ in range(3):  # round after round within a tick of the kernel's clock: no change of Go's may be overlooked
@@ -41,7 +39,6 @@ def test_what_go_leases_we_release_and_the_other_way_round(tmp_path: Path) -> No
         assert rig.files() == {}
 
 
-@go_is_here
 @pytest.mark.parametrize(
     "ranges",
     [
@@ -89,7 +86,6 @@ def test_addresses_come_in_the_order_of_the_reference(tmp_path: Path, ranges: An
         both(f"a{number}")
 
 
-@go_is_here
 def test_eight_processes_and_go_get_different_addresses(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "networks", subnet="10.1.2.0/27")
     marks = tmp_path / "marks"

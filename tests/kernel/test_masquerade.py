@@ -38,7 +38,8 @@ def checks(machine: Machine) -> int:
 @pytest.mark.parametrize("make", [bridge, ptp])
 def test_outside_sees_the_host(machine: Machine, make: Any, backend: str) -> None:
     outside_world(machine)
-    attach(machine, make(name="plain", bridge="br1", ipam=host_local("10.78.0.0/24", "fd78::/64", routes=DEFAULT)), "c0")
+    other = host_local("10.78.0.0/24", "fd78::/64", routes=DEFAULT)
+    attach(machine, make(name="plain", bridge="br1", ipam=other), "c0")
     attach(machine, network(make, backend))
     for version in (4, 6):
         assert source_seen(machine, sender="c1", receiver="outside", address=OUTSIDE[version]) == HOST[version]
@@ -86,7 +87,10 @@ def test_the_last_container_takes_all_its_rules_away(machine: Machine, backend: 
     config = network(bridge, backend)
     first = attach(machine, config, "c1")
     second = attach(machine, config, "c2")
-    count = {"iptables": lambda: len(jumps(machine)) + len(jumps(machine, "ip6tables")), "nftables": lambda: checks(machine)}
+    count = {
+        "iptables": lambda: len(jumps(machine)) + len(jumps(machine, "ip6tables")),
+        "nftables": lambda: checks(machine),
+    }
     assert count[backend]() == 4
     assert again(machine, "DEL", config, first, "c1").status == 0
     assert count[backend]() == 2

@@ -1,7 +1,7 @@
-"""A root file system with python3-minimal and what that depends on, and nothing else, read-only but for the state folders.
+"""A root file system with python3-minimal and what that depends on, read-only but for the state folders.
 
-No iptables, nft or ip; of Python's library neither json nor ctypes, nor any extension module that is a file. What the plugins
-have made there is looked at from outside.
+No iptables, nft or ip; of Python's library neither json nor ctypes, nor any extension module that is a file. What the
+plugins have made there is looked at from outside.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from cnibox.registry import PLUGINS
 from tests.support.machine import Machine, Outcome, farm_in
 from tests.support.network import bridge, ptp, state
 
-DEPENDS = ["apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks"]
+WEAK = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+DEPENDS = ["apt-cache", "depends", "--recurse", *(f"--no-{kind}" for kind in WEAK)]
 MOUNT = """
 mount --bind {root} {root} && mount -o remount,bind,ro {root}
 mount --rbind /proc {root}/proc; mount --rbind /run {root}/run; mount --bind /var/lib/cni {root}/var/lib/cni
@@ -32,8 +33,8 @@ def root(tmp_path_factory: pytest.TempPathFactory, cnibox: Path) -> Path:
     root, packages = folder / "root", folder / "packages"
     root.mkdir()
     packages.mkdir()
-    listed = subprocess.run([*DEPENDS, "--no-replaces", "--no-enhances", "python3-minimal"], check=True, capture_output=True, text=True)
-    names = sorted({line for line in listed.stdout.splitlines() if line[:1].isalnum()})
+    listed = subprocess.run([*DEPENDS, "python3-minimal"], check=True, capture_output=True, text=True).stdout
+    names = sorted({line for line in listed.splitlines() if line[:1].isalnum()})
     assert "python3-minimal" in names and "libc6" in names
     subprocess.run(["apt-get", "-qq", "download", *names], cwd=packages, check=True, capture_output=True)
     for package in packages.glob("*.deb"):

@@ -32,7 +32,6 @@ UP = {"flags": rtnl.IFF_UP, "change": rtnl.IFF_UP}
 INET = {"nfgen_family": nft.NFPROTO_INET}
 
 _libc = ctypes.CDLL(None, use_errno=True)
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def in_own_namespace(test: Callable[[], None]) -> Callable[[], None]:

@@ -8,35 +8,19 @@ import pytest
 
 from tests.support.machine import Machine, links
 from tests.support.network import V4, V6, again, attach, host_local, ptp, state
-from tests.support.packets import OUTSIDE, advertise_router, outside_world
+from tests.support.packets import DIRECTIONS, advertise_router, first_packet, outside_world
 
 ROUNDS = 10
-DEFAULT = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
 
 
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("direction", ["to gateway", "from host", "to container", "to outside", "from outside"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
 def test_first_packet_is_delivered(machine: Machine, direction: str, version: int) -> None:
     """The first packet of all, as soon as ADD has returned, without a second try."""
     if "outside" in direction:
         outside_world(machine)
     for number in range(ROUNDS):
-        subnet = f"10.77.{number}" if version == 4 else f"fd77:{number}:"
-        ipam = host_local(f"{subnet}.0/24" if version == 4 else f"{subnet}:/64", routes=[DEFAULT[version == 6]])
-        config = ptp(name=f"net{number}", ipam=ipam)
-        address = {4: f"{subnet}.%d", 6: f"{subnet}:%d"}[version]
-        first, second = f"a{number}", f"b{number}"
-        attach(machine, config, first)
-        if direction == "to container":
-            attach(machine, config, second)
-        delivered = {
-            "to gateway": lambda: machine.ping(address % 1, inside=first),
-            "from host": lambda: machine.ping(address % 2),
-            "to container": lambda: machine.ping(address % 2, inside=second),
-            "to outside": lambda: machine.ping(OUTSIDE[version], inside=first),
-            "from outside": lambda: machine.ping(address % 2, inside="outside"),
-        }
-        assert delivered[direction](), f"round {number}"
+        assert first_packet(machine, ptp, direction, version, number), f"round {number}"
 
 
 def test_result_tells_what_there_is(machine: Machine) -> None:
@@ -90,7 +74,10 @@ def test_container_does_not_configure_the_host(machine: Machine) -> None:
 
 @pytest.mark.parametrize(
     "address, words",
-    [({"address": "10.77.0.5/24"}, "without a gateway"), ({"address": "10.77.0.5/32", "gateway": "10.77.0.1"}, "without room")],
+    [
+        ({"address": "10.77.0.5/24"}, "without a gateway"),
+        ({"address": "10.77.0.5/32", "gateway": "10.77.0.1"}, "without room"),
+    ],
 )
 def test_what_ipam_must_give(machine: Machine, address: dict[str, str], words: str) -> None:
     """Seen before any change; the reference leaves a default route behind, and the pair."""

@@ -27,7 +27,10 @@ Faults = dict[int, str]
 signal arrives before it."""
 
 EXPECTED = (
-    (r"^/run/cnibox/lock f .*", "the lock of what attachments share; a file removed under flock(2) would lock nobody out"),
+    (
+        r"^/run/cnibox/lock f .*",
+        "the lock of what attachments share; a file removed under flock(2) would lock nobody out",
+    ),
     (r"^/run/cnibox(/attachments)? d .*", "the folders of locks and records"),
     (r"^/var/lib/cni/networks(/[^/]+)? d .*", "the leases' folders stay, as the reference's do"),
     (r"^/var/lib/cni/networks/[^/]+/(lock|last_reserved_ip\.\d+) .*", "part of the reference's format; never removed"),
@@ -92,8 +95,19 @@ class Agent:
             "CNI_PATH": f"{path}:{self.farm}" if path else self.farm,
             "PATH": os.environ["PATH"],
         }
-        asked = {"program": f"{self.farm}/{name}", "environ": environ, "config": json.dumps(config), "faults": faults or {}}
+        asked = {
+            "program": f"{self.farm}/{name}",
+            "environ": environ,
+            "config": json.dumps(config),
+            "faults": faults or {},
+        }
         return Run(self._ask("run", asked), faults or {})
+
+    def exec(self, name: str, environ: dict[str, str], stdin: bytes, limit: int = 10) -> Run:
+        """One run with exactly this environment and stdin; after `limit` seconds it is killed (SIGALRM)."""
+        config = stdin.decode(errors="surrogateescape")
+        asked = {"program": f"{self.farm}/{name}", "environ": environ, "config": config, "faults": {}, "limit": limit}
+        return Run(self._ask("run", asked), {})
 
     def snapshot(self) -> list[str]:
         """All state that a plugin can change, without what is EXPECTED to stay; in comparable pieces."""
@@ -131,19 +145,20 @@ def serve() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def _run(program: str, environ: dict[str, str], config: str, faults: dict[str, str]) -> dict[str, Any]:
+def _run(program: str, environ: dict[str, str], config: str, faults: dict[str, str], limit: int = 0) -> dict[str, Any]:
     files = [os.memfd_create(name) for name in ("stdin", "stdout", "stderr", "operations")]
-    os.write(files[0], config.encode())
+    os.write(files[0], config.encode(errors="surrogateescape"))
     os.lseek(files[0], 0, os.SEEK_SET)
     pid = os.fork()
     if pid == 0:
+        signal.alarm(limit)
         try:
             os._exit(_be(program, environ, {int(number): action for number, action in faults.items()}, files))
         except BaseException as error:
             os.write(2, repr(error).encode())
             os._exit(99)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    stdout, stderr, said = (os.pread(fd, 1 << 20, 0).decode() for fd in files[1:])
+    stdout, stderr, said = (os.pread(fd, 1 << 20, 0).decode(errors="replace") for fd in files[1:])
     for fd in files:
         os.close(fd)
     return {"status": status, "stdout": stdout, "stderr": stderr, "operations": said.split("\0")[:-1]}
@@ -156,7 +171,7 @@ def _be(program: str, environ: dict[str, str], faults: Faults, files: list[int])
     for number, fd in enumerate(files[:3]):
         os.dup2(fd, number)
     posix.environ.clear()
-    posix.environ.update({key.encode(): value.encode() for key, value in environ.items()})
+    posix.environ.update({os.fsencode(key): os.fsencode(value) for key, value in environ.items()})
     journal.before = _breaker(faults, files[3])
     return main(program, [])
 
@@ -203,6 +218,17 @@ def _pieces() -> Iterator[str]:
     yield from ["/run/cnibox d "] if os.path.isdir("/run/cnibox") else []
 
 
+_settings: dict[str, list[str]] = {}
+
+
+def _read(path: str) -> str:
+    """Quicker than Path.read_text: there are a thousand of them in a snapshot."""
+    fd = os.open(path, os.O_RDONLY)
+    text = os.read(fd, 4096).decode().strip()
+    os.close(fd)
+    return text
+
+
 def _sysctls(container: str) -> list[str]:
     """Every setting of every interface, and forwarding, of the machine or of a container."""
     from cnibox.host.setns import setns
@@ -212,14 +238,13 @@ def _sysctls(container: str) -> list[str]:
         fd = os.open(f"/run/netns/{container}", os.O_RDONLY)
         setns(fd, "entering")
         os.close(fd)
-    found = ["ip_forward = " + Path("/proc/sys/net/ipv4/ip_forward").read_text()]
+    found = ["ip_forward = " + _read("/proc/sys/net/ipv4/ip_forward")]
     for version in ("ipv4", "ipv6"):
-        for name in os.listdir(f"/proc/sys/net/{version}/conf"):
-            folder = f"/proc/sys/net/{version}/conf/{name}"
-            values = []
-            for key in os.listdir(folder):
-                if key != "stable_secret":
-                    values.append(f"{key}={Path(folder, key).read_text().strip()}")
+        top = f"/proc/sys/net/{version}/conf"
+        if version not in _settings:
+            _settings[version] = [key for key in os.listdir(f"{top}/all") if key != "stable_secret"]
+        for name in os.listdir(top):
+            values = [f"{key}={_read(f'{top}/{name}/{key}')}" for key in _settings[version]]
             found.append(f"{version} {name} {' '.join(values)}")
     setns(own, "going back")
     os.close(own)

@@ -58,8 +58,9 @@ def again(
 
 
 def state(machine: Machine) -> dict[str, str]:
-    """The machine's snapshot without what the kernel does on its own (timers, queues), and without what a failed ADD is EXPECTED to leave."""
-    found = {name: re.sub(r" qdisc \w+| \w+_timer +[\d.]+", "", text) for name, text in machine.snapshot().items()}
+    """The machine's snapshot, without the kernel's timers and queues, and what a failed ADD is EXPECTED to leave."""
+    own = r" qdisc \w+| \w+_timer +[\d.]+"
+    found = {name: re.sub(own, "", text) for name, text in machine.snapshot().items()}
     for pattern, _reason in EXPECTED:
         found = {name: re.sub(f"(?m){pattern}", "", text) for name, text in found.items()}
     found["host"] = re.sub(r"\*nat\n(:\w+ ACCEPT \n)+COMMIT\n", "", found["host"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
+from typing import Any
 
 from tests.support.machine import Machine
+from tests.support.network import attach, host_local
 
 PYTHON = "/usr/bin/python3"
 PORT = 4789
@@ -22,7 +25,8 @@ family = socket.AF_INET6 if sys.argv[1] == "6" else socket.AF_INET
 s = socket.socket(family, socket.SOCK_DGRAM)
 s.bind(("", int(sys.argv[2])))
 if sys.argv[3]:
-    s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(sys.argv[3]) + socket.inet_aton(sys.argv[4]))
+    group, own = map(socket.inet_aton, sys.argv[3:])
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group + own)
 print("ready", flush=True)
 s.settimeout(3)
 print(s.recvfrom(100)[1][0], flush=True)
@@ -78,7 +82,8 @@ s.setsockopt(socket.IPPROTO_IP, 200, 1)  # MRT_INIT (linux/mroute.h)
 for number, name in enumerate((way_in, way_out)):
     index = socket.if_nametoindex(name)
     s.setsockopt(socket.IPPROTO_IP, 202, struct.pack("=HBBIiI", number, 8, 1, 0, index, 0))  # MRT_ADD_VIF
-forward = struct.pack("=4s4sH32s2xIIIi", socket.inet_aton(source), socket.inet_aton(group), 0, bytes((0, 1)).ljust(32, b"\\0"), 0, 0, 0, 0)
+addresses, ttls = map(socket.inet_aton, (source, group)), bytes((0, 1)).ljust(32, b"\\0")
+forward = struct.pack("=4s4sH32s2xIIIi", *addresses, 0, ttls, 0, 0, 0, 0)
 s.setsockopt(socket.IPPROTO_IP, 204, forward)  # MRT_ADD_MFC
 print("ready", flush=True)
 time.sleep(30)
@@ -147,14 +152,36 @@ def outside_world(machine: Machine, *, name: str = "outside") -> None:
     """A namespace beyond the host, with the addresses OUTSIDE; its default routes lead to the host."""
     machine.container(name)
     machine.run("ip", "link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns", name)
+    machine.run("sysctl", "-qw", "net.ipv6.conf.uplink.accept_dad=0")
+    machine.run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")
     for where, link, own in (((), "uplink", HOST), (("-n", name), "eth0", OUTSIDE)):
         machine.run("ip", *where, "address", "add", f"{own[4]}/24", "dev", link)
-        machine.run("ip", *where, "address", "add", f"{own[6]}/64", "dev", link, "nodad")
+        machine.run("ip", *where, "address", "add", f"{own[6]}/64", "dev", link)
         machine.run("ip", *where, "link", "set", link, "up")
     for gateway in HOST.values():
         machine.run("ip", "-n", name, "route", "add", "default", "via", gateway)
-    # Both ends have found each other, and have their link-local addresses, before the test's own first packet.
-    assert machine.wait_until(lambda: not machine.run("ip", "-6", "address", "show", "tentative"))
-    assert machine.wait_until(lambda: not machine.run("ip", "-n", name, "-6", "address", "show", "tentative"))
-    for address in HOST.values():
-        assert machine.ping(address, inside=name)
+    for address in HOST.values():  # both ends have found each other before the test's own first packet
+        assert machine.wait_until(lambda address=address: machine.ping(address, inside=name))  # type: ignore[misc]
+
+
+DIRECTIONS = ["to gateway", "from host", "to container", "to outside", "from outside"]
+
+
+def first_packet(machine: Machine, network: Callable[..., Any], direction: str, version: int, number: int) -> bool:
+    """Whether the first packet of a new container on a new network is answered; `network` makes the configuration."""
+    subnet = f"10.77.{number}." if version == 4 else f"fd77:{number}::"
+    route = {"dst": "0.0.0.0/0" if version == 4 else "::/0"}
+    ipam = host_local(f"{subnet}0/24" if version == 4 else f"{subnet}/64", routes=[route])
+    config = network(name=f"net{number}", bridge=f"br{number}", ipam=ipam)
+    first, second = f"a{number}", f"b{number}"
+    attach(machine, config, first)
+    if direction == "to gateway":
+        return machine.ping(f"{subnet}1", inside=first)
+    if direction == "from host":
+        return machine.ping(f"{subnet}2")
+    if direction == "to container":
+        attach(machine, config, second)
+        return machine.ping(f"{subnet}2", inside=second)
+    if direction == "to outside":
+        return machine.ping(OUTSIDE[version], inside=first)
+    return machine.ping(f"{subnet}2", inside="outside")

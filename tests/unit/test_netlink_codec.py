@@ -418,8 +418,6 @@ def header_numbers() -> dict[str, int]:
     numbers: dict[str, int] = {}
     for name in names:
         path = Path(f"/usr/include/linux/{name}.h")
-        if not path.exists():
-            pytest.skip("no kernel headers")
         text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", path.read_text(), flags=re.S).replace("\\\n", " ")
         for macro, value in re.findall(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+(\S.*)$", text, flags=re.M):
             set_number(numbers, macro, value)

@@ -47,7 +47,13 @@ class Bridge(VethPlugin):
         Option("disableContainerInterface", Bool, False, "leave the container's interface down; not with ipam"),
         Option("portIsolation", Bool, False, "the container reaches no other isolated port of the bridge"),
         Option(
-            "mac", Mac, None, "of the container's interface", config=False, cni_arg="MAC", args_cni="mac", capability="mac"
+            "mac",
+            Mac,
+            help="of the container's interface",
+            config=False,
+            cni_arg="MAC",
+            args_cni="mac",
+            capability="mac",
         ),
         Option("vlan", Rejected("VLANs come with a later release"), help="not in this release"),
         Option("vlanTrunk", Rejected("VLANs come with a later release"), help="not in this release"),

@@ -21,6 +21,7 @@ LOOPBACK = (Cidr.parse("127.0.0.0/8"), Cidr.parse("::1/128"))
 class Loopback(InterfacePlugin):
     def add(self) -> Result:
         """lo up; the result of the plugins before, or lo with its addresses."""
+        previous = self.request.previous
         sandbox = self.open_sandbox()
         lo = links.get(sandbox, LO)
         if not lo.is_up:
@@ -33,8 +34,8 @@ class Loopback(InterfacePlugin):
                 text = f"loopback interface found with non-loopback address {cidr}"
                 raise CniError(errors.INTERNAL, text, f"in {sandbox.path}; remove it from lo")
             found.append(cidr)
-        if self.request.previous is not None:
-            return self.request.previous
+        if previous is not None:
+            return previous
         first = {cidr.version: cidr for cidr in reversed(found)}
         ips = [IpConfig(first[version], None, 0) for version in sorted(first)]
         return Result([Interface(LO, lo.mac, sandbox.path)], ips)

@@ -110,18 +110,25 @@ class Lock:
         self.dir_fd = dir_fd
         self.fd = -1
 
-    def __enter__(self) -> Lock:
+    def acquire(self) -> Lock:
+        """Wait for the lock; it is held until `release`, or the end of this process."""
         with Doing(f"locking {self.path}"):
             self.fd = self._open()
             try:
                 self._wait()
             except BaseException:
-                self.__exit__()
+                self.release()
                 raise
         return self
 
-    def __exit__(self, *unused: object) -> None:
+    def release(self) -> None:
         posix.close(self.fd)
+
+    def __enter__(self) -> Lock:
+        return self.acquire()
+
+    def __exit__(self, *unused: object) -> None:
+        self.release()
 
     def _open(self) -> int:
         name = self.path if self.dir_fd is None else self.path.rpartition("/")[2]

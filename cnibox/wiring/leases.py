@@ -57,7 +57,7 @@ class Leases:
             try:
                 self._load(writable=True)
             except BaseException:
-                self.lock.__exit__()
+                self.lock.release()
                 raise
         except BaseException:
             self.files.close()
@@ -68,7 +68,7 @@ class Leases:
         try:
             self._save()
         finally:
-            self.lock.__exit__()
+            self.lock.release()
             self.files.close()
 
     def look(self) -> Look:
@@ -158,7 +158,7 @@ class Leases:
 
     def _take_lock(self) -> None:
         try:
-            self.lock.__enter__()
+            self.lock.acquire()
         except HostError as error:
             if error.errno != errno.EAGAIN:
                 raise

@@ -67,7 +67,7 @@ class VethPlugin(InterfacePlugin):
         self.host_name = f"veth{posix.urandom(4).hex()}"
         self.backend = masquerade.choose(self.machine, self.option.ipMasqBackend) if self.option.ipMasq else ""
         self.remember(result)
-        self.lock = self._record({}).lock().__enter__()  # until this process ends
+        self.lock = self._record({}).lock().acquire()  # until this process ends
         finish_masquerading = self.start_masquerading(result)
         self.prepare_host()
         self.create_pair(result)
@@ -238,7 +238,7 @@ class VethPlugin(InterfacePlugin):
         attempt.finish()
 
     def _delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
-        lock = attempt(found.lock().__enter__)
+        lock = attempt(found.lock().acquire)
         # The rules go while the kernel waits (RCU, 15-50 ms) before it lets go of the link.
         finish = attempt(self._start_unmasquerading, found)
         if sandbox is not None and found.facts.get("namespace") in (None, sandbox.identity):
@@ -247,7 +247,7 @@ class VethPlugin(InterfacePlugin):
         if finish is not None:
             attempt(finish)
         if lock is not None:
-            lock.__exit__()
+            lock.release()
 
     def _start_unmasquerading(self, found: Record) -> Callable[[], None]:
         self.machine.journal.why = "ipMasq"

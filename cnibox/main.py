@@ -77,9 +77,7 @@ def _refuse_runtime(program: str) -> int:
     from .spec.errors import INVALID_CONFIG, CniError
     from .spec.jsontext import encode
 
-    error = CniError(
-        INVALID_CONFIG, _no_plugin(program), 'the "type" of the network configuration must name a plugin'
-    )
+    error = CniError(INVALID_CONFIG, _no_plugin(program), 'the "type" of the network configuration must name a plugin')
     sys.stdout.write(encode(error.as_object(), indent=4))
     sys.stdout.flush()
     return 1

@@ -15,11 +15,11 @@ from _frozen_importlib import ModuleSpec  # importlib.machinery's, without impor
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from io import BufferedReader
-    from types import CodeType, ModuleType
+    from types import ModuleType
 
     f: BufferedReader  # this file, open behind the table
-    CODE: dict[str, tuple[bool, CodeType | None, int, int, tuple[str, ...]]] = {}
-    """{module: (is a package, its code or None, where from here it is marshalled, how long, all that it imports)}"""
+    CODE: dict[str, tuple[bool, int, int, tuple[str, ...]]] = {}
+    """{module: (is a package, where from here its code is marshalled, how long, all that it imports)}"""
 
 CODE_START = f.tell()  # noqa: F821
 Module = type(sys)
@@ -41,7 +41,7 @@ class StampedImporter:
     @staticmethod
     def exec_module(module: ModuleType) -> None:
         # What it imports is made beforehand, by the shortest way: the interpreter's own takes 35 us a module.
-        for name in CODE[module.__name__][4]:
+        for name in CODE[module.__name__][3]:
             if name not in sys.modules:
                 make(name)
         run(module)
@@ -63,11 +63,9 @@ def make(name: str) -> None:
 
 def run(module: ModuleType) -> None:
     """Execute a module's code in it."""
-    _, code, offset, size, _ = CODE[module.__name__]
-    if code is None:
-        # From the open file: its name may be another version's by now.
-        code = marshal.loads(posix.pread(f.fileno(), size, CODE_START + offset))  # noqa: F821
-    exec(code, module.__dict__)
+    _, offset, size, _ = CODE[module.__name__]
+    # From the open file: its name may be another version's by now.
+    exec(marshal.loads(posix.pread(f.fileno(), size, CODE_START + offset)), module.__dict__)  # noqa: F821
 
 
 def start() -> None:

@@ -41,7 +41,6 @@ LINE_3 = (
     "sys.path.insert(0,sys.argv[0]);import zipimport;exec(zipimport.zipimporter(sys.argv[0]).get_code('__main__'))\n"
 )
 PRELUDE = "cnibox.cli.prelude"
-ENTRY = "cnibox.skel"
 
 
 class Strip(ast.NodeTransformer):
@@ -77,28 +76,26 @@ class Strip(ast.NodeTransformer):
 def stamp(sources: dict[str, tuple[str, str]]) -> bytes:
     """Lines 2 and 3 with the code between them. `sources` is {module: (path for tracebacks, source text)}.
 
-    The code is the prelude's with that of the modules that every plugin imports, marshalled as one (which is
-    read faster), and then the other modules, each by itself: a plugin reads only those that it imports.
+    The code is the prelude's with a table, and then that of the modules, each by itself: a plugin reads only those
+    that it imports.
     """
     code = {name: compiled(path, text) for name, (path, text) in sources.items()}
     prelude = code.pop(PRELUDE)
-    imports = {name: imported_by(code, name) for name in code}
-    always = {ENTRY, *imports[ENTRY]}
-    table: dict[str, tuple[bool, CodeType | None, int, int, tuple[str, ...]]] = {}
-    others = b""
+    table: dict[str, tuple[bool, int, int, tuple[str, ...]]] = {}
+    modules = b""
     for name in code:
-        blob = b"" if name in always else marshal.dumps(code[name])
+        blob = marshal.dumps(code[name])
         is_package = sources[name][0].endswith("/__init__.py")
-        table[name] = (is_package, code[name] if name in always else None, len(others), len(blob), imports[name])
-        others += blob
+        table[name] = (is_package, len(modules), len(blob), imported_by(code, name))
+        modules += blob
     first = marshal.dumps((prelude, table))
     line_2 = LINE_2.format(
         size=len(first),
-        end=len(first) + len(others),
+        end=len(first) + len(modules),
         implementation=sys.implementation.name,
         magic=sys.modules["_frozen_importlib_external"].MAGIC_NUMBER,
     )
-    return line_2.encode() + first + others + LINE_3.encode()
+    return line_2.encode() + first + modules + LINE_3.encode()
 
 
 def imported_by(code: dict[str, CodeType], module: str) -> tuple[str, ...]:

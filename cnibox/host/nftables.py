@@ -146,11 +146,7 @@ def verdict(code: int, chain: str = "") -> list[Expression]:
     if chain:
         found.append(("NFTA_VERDICT_CHAIN", chain))
     data = {"attrs": [("NFTA_DATA_VERDICT", {"attrs": found})]}
-    return [
-        _expression(
-            "immediate", ("NFTA_IMMEDIATE_DREG", nft.NFT_REG_VERDICT), ("NFTA_IMMEDIATE_DATA", data)
-        )
-    ]
+    return [_expression("immediate", ("NFTA_IMMEDIATE_DREG", nft.NFT_REG_VERDICT), ("NFTA_IMMEDIATE_DATA", data))]
 
 
 def _address(offset: int, packed: bytes, prefix: int, negate: bool) -> list[Expression]:

@@ -71,7 +71,5 @@ def _shared_object(fd: int) -> bytes:
     )
     hash_table = pack("<IIIII", 1, 2, 1, 0, 0)  # one bucket, two symbols: the second is ours
     symbol_table = bytes(24) + pack("<IBBHQQ", 1, 0x12, 0, 1, text, len(code))  # STB_GLOBAL, STT_FUNC
-    first_page = b"".join(
-        (header, programs, code, bytes(-len(code) % 8), hash_table, bytes(4), symbol_table, strings)
-    )
+    first_page = b"".join((header, programs, code, bytes(-len(code) % 8), hash_table, bytes(4), symbol_table, strings))
     return first_page.ljust(PAGE, b"\0") + dynamic

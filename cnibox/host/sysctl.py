@@ -25,9 +25,7 @@ def read(namespace: Namespace, key: str) -> str | None:
             posix.close(fd)
 
 
-def write(
-    namespace: Namespace, key: str, value: str, *, shared: bool = False, best_effort: bool = False
-) -> None:
+def write(namespace: Namespace, key: str, value: str, *, shared: bool = False, best_effort: bool = False) -> None:
     """Set a sysctl unless it has that value already; undone to what it was.
 
     HostError when the kernel refuses; with `best_effort` that is no error (no such key, /proc/sys read-only).

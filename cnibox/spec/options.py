@@ -41,9 +41,7 @@ _NOTHING = object()  # stands for the value where there is none, not even null
 class Unacceptable(ValueError):
     """`value`, at `path` in what a kind was given ("[0].subnet"), is wrong. The text is "must be ..."."""
 
-    def __init__(
-        self, text: str, path: str, value: object, details: str = "", code: int = INVALID_CONFIG
-    ) -> None:
+    def __init__(self, text: str, path: str, value: object, details: str = "", code: int = INVALID_CONFIG) -> None:
         super().__init__(text)
         self.path = path
         self.value = value

@@ -268,9 +268,7 @@ def _distinct(result: Result) -> list[Route]:
         gateway = route.gw
         if gateway is None and not route.scope:
             gateway = by_default.get(route.dst.version)
-        filled = Route(
-            route.dst.network, gateway, route.mtu, route.advmss, route.priority, route.table, route.scope
-        )
+        filled = Route(route.dst.network, gateway, route.mtu, route.advmss, route.priority, route.table, route.scope)
         found.setdefault((filled.dst, filled.gw, filled.table, filled.priority), filled)
     return list(found.values())
 

@@ -38,9 +38,7 @@ def usable(machine: Machine) -> bool:
     return iptables.usable(4)
 
 
-def add(
-    machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int
-) -> Callable[[], None]:
+def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int) -> Callable[[], None]:
     """Begin to add the rules; the function returned waits until they are there."""
     running: list[Restore] = []
     for version in (4, 6):

@@ -48,9 +48,7 @@ def usable(machine: Machine) -> bool:
     return nftables.usable(machine.host)
 
 
-def add(
-    machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int
-) -> Callable[[], None]:
+def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int) -> Callable[[], None]:
     """Add the rules, and table and chains where they are missing; the function returned has nothing to wait for."""
     table = _table(machine)
     rules = [_rule(table, owner, address) for address in addresses]

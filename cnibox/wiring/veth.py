@@ -310,5 +310,3 @@ def skip_dad(host: Namespace, name: str, *, shared: bool = False) -> None:
 
 def _cidrs(texts: Any) -> list[Cidr]:
     return [Cidr.parse(text) for text in texts] if isinstance(texts, list) else []
-
-

@@ -105,11 +105,7 @@ def test_batch_goes_on_after_a_failure() -> None:
             get("nowhere"),
         )
         assert [results[0], results[2]] == [[], []]
-        assert (
-            isinstance(results[1], NetlinkError)
-            and results[1].errno == errno.EEXIST
-            and results[1].index == 1
-        )
+        assert isinstance(results[1], NetlinkError) and results[1].errno == errno.EEXIST and results[1].index == 1
         assert isinstance(results[4], NetlinkError) and results[4].errno == errno.ENODEV
         assert isinstance(results[3], list) and results[3][0]["index"] == 50
         assert attribute(results[3][0], "IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_BR_FORWARD_DELAY") == 200
@@ -118,9 +114,7 @@ def test_batch_goes_on_after_a_failure() -> None:
         with pytest.raises(NetlinkError, match="File exists") as raised:
             netlink.run(link("eth2", "veth"), link("br0", "bridge"), link("eth4", "veth"))
         assert raised.value.index == 1
-        names = [
-            attribute(found, "IFLA_IFNAME") for found in netlink.dump(rtnl.RTM_GETLINK, {}, {"IFLA_IFNAME"})
-        ]
+        names = [attribute(found, "IFLA_IFNAME") for found in netlink.dump(rtnl.RTM_GETLINK, {}, {"IFLA_IFNAME"})]
         assert {"lo", "br0", "veth0", "veth1", "eth2", "eth4"} <= set(names)
 
 
@@ -243,9 +237,7 @@ def set_up_addresses_and_routes(netlink: Netlink, index: int) -> None:
     first, second = attribute(multipath, "RTA_MULTIPATH")
     assert first["hops"] == 2 and attribute(first, "RTA_GATEWAY") == "10.1.2.1" and second["oif"] == index
     rules = netlink.dump(rtnl.RTM_GETRULE, {"family": rtnl.AF_INET})
-    assert [attribute(rule, "FRA_SRC") for rule in rules if attribute(rule, "FRA_PRIORITY") == 99] == [
-        "10.1.2.3"
-    ]
+    assert [attribute(rule, "FRA_SRC") for rule in rules if attribute(rule, "FRA_PRIORITY") == 99] == ["10.1.2.3"]
     [neighbour] = netlink.dump(
         rtnl.RTM_GETNEIGH, {"family": rtnl.AF_INET, "ifindex": 0, "attrs": [("NDA_IFINDEX", index)]}
     )
@@ -294,9 +286,7 @@ def test_bridge_port() -> None:
         found = attribute(made, "IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA")["attrs"]
         assert set(port["attrs"]) <= {pair for pair in found if isinstance(pair[0], str)}
         assert attribute(made, "IFLA_PROP_LIST") == properties
-        bridge = netlink.dump(
-            rtnl.RTM_GETLINK, {"family": rtnl.AF_BRIDGE}, {"IFLA_PROTINFO", "IFLA_BRPORT_MODE"}
-        )
+        bridge = netlink.dump(rtnl.RTM_GETLINK, {"family": rtnl.AF_BRIDGE}, {"IFLA_PROTINFO", "IFLA_BRPORT_MODE"})
         assert [message["attrs"] for message in bridge if message["index"] == 51] == [
             [("IFLA_PROTINFO", {"attrs": [("IFLA_BRPORT_MODE", 1)]})]
         ]
@@ -421,9 +411,7 @@ def rule(chain: str, *expressions: Any, comment: str = "") -> Any:
 
 
 TABLE = (nft.NFT_MSG_NEWTABLE, NLM_F_CREATE, {**INET, "attrs": [("NFTA_TABLE_NAME", "cnibox")]})
-HOOK = {
-    "attrs": [("NFTA_HOOK_HOOKNUM", nft.NF_INET_POST_ROUTING), ("NFTA_HOOK_PRIORITY", nft.PRIORITY_SRCNAT)]
-}
+HOOK = {"attrs": [("NFTA_HOOK_HOOKNUM", nft.NF_INET_POST_ROUTING), ("NFTA_HOOK_PRIORITY", nft.PRIORITY_SRCNAT)]}
 CHAIN = (
     nft.NFT_MSG_NEWCHAIN,
     NLM_F_CREATE,
@@ -441,9 +429,7 @@ CHAIN = (
 )
 IPV4 = (
     expression("meta", ("NFTA_META_KEY", nft.NFT_META_NFPROTO), ("NFTA_META_DREG", nft.NFT_REG_1)),
-    expression(
-        "cmp", ("NFTA_CMP_SREG", 1), ("NFTA_CMP_OP", nft.NFT_CMP_EQ), ("NFTA_CMP_DATA", value(b"\x02"))
-    ),
+    expression("cmp", ("NFTA_CMP_SREG", 1), ("NFTA_CMP_OP", nft.NFT_CMP_EQ), ("NFTA_CMP_DATA", value(b"\x02"))),
 )
 SOURCE = (
     expression(
@@ -461,18 +447,14 @@ SOURCE = (
         ("NFTA_BITWISE_MASK", value(b"\xff\xff\xfe\x00")),
         ("NFTA_BITWISE_XOR", value(bytes(4))),
     ),
-    expression(
-        "cmp", ("NFTA_CMP_SREG", 1), ("NFTA_CMP_OP", nft.NFT_CMP_NEQ), ("NFTA_CMP_DATA", value(b"\x0a\1\2\0"))
-    ),
+    expression("cmp", ("NFTA_CMP_SREG", 1), ("NFTA_CMP_OP", nft.NFT_CMP_NEQ), ("NFTA_CMP_DATA", value(b"\x0a\1\2\0"))),
 )
 
 
 @in_own_namespace
 def test_nftables_transaction() -> None:
     with Netlink(nft.FAMILY) as netlink:
-        masquerade = rule(
-            "post", *IPV4, *SOURCE, expression("counter"), expression("masq"), comment='net: "é"'
-        )
+        masquerade = rule("post", *IPV4, *SOURCE, expression("counter"), expression("masq"), comment='net: "é"')
         [error] = netlink.transaction(masquerade)
         assert (error.errno, error.index) == (errno.ENOENT, 0)
         assert netlink.transaction(TABLE, CHAIN, masquerade) == []
@@ -506,9 +488,7 @@ def test_nftables_transaction() -> None:
 def test_large_transaction() -> None:
     """More answers, and more to send, than the default buffers hold."""
     with Netlink(nft.FAMILY) as netlink:
-        rules = [
-            rule("post", *IPV4, expression("masq"), comment=f"{number} {'x' * 100}") for number in range(2000)
-        ]
+        rules = [rule("post", *IPV4, expression("masq"), comment=f"{number} {'x' * 100}") for number in range(2000)]
         assert netlink.transaction(TABLE, CHAIN, *rules) == []
         assert len(netlink.dump(nft.NFT_MSG_GETRULE, INET, ())) == 2000
 
@@ -557,9 +537,7 @@ def test_nftables_chains_sets_and_maps() -> None:
         ("NFTA_FIB_RESULT", nft.NFT_FIB_RESULT_ADDRTYPE),
         ("NFTA_FIB_FLAGS", nft.NFTA_FIB_F_DADDR),
     )
-    is_local = expression(
-        "cmp", ("NFTA_CMP_SREG", 1), ("NFTA_CMP_OP", 0), ("NFTA_CMP_DATA", value(b"\2\0\0\0"))
-    )
+    is_local = expression("cmp", ("NFTA_CMP_SREG", 1), ("NFTA_CMP_OP", 0), ("NFTA_CMP_DATA", value(b"\2\0\0\0")))
     go = expression(
         "immediate",
         ("NFTA_IMMEDIATE_DREG", 0),
@@ -594,10 +572,7 @@ def test_nftables_chains_sets_and_maps() -> None:
         netlink.commit(*[(kind, flags, {**body, **ip}) for kind, flags, body in requests])
         shown = output("nft list ruleset")
         assert "fib daddr type local jump ports" in shown
-        assert (
-            "ip protocol tcp dnat to 10.1.2.3:8080" in shown
-            or "meta l4proto tcp dnat to 10.1.2.3:8080" in shown
-        )
+        assert "ip protocol tcp dnat to 10.1.2.3:8080" in shown or "meta l4proto tcp dnat to 10.1.2.3:8080" in shown
         assert "type ipv4_addr . inet_service" in shown and "elements = { 10.1.2.3 . 80 }" in shown
         in_set = {
             **ip,
@@ -609,10 +584,7 @@ def test_nftables_chains_sets_and_maps() -> None:
         assert listed == [element]
         [described] = netlink.dump(nft.NFT_MSG_GETSET, {**ip, "attrs": [("NFTA_SET_TABLE", "cnibox")]})
         assert attribute(described, "NFTA_SET_DESC", "NFTA_SET_DESC_CONCAT") == fields
-        assert (
-            nft.unpack_comment(attribute(described, "NFTA_SET_USERDATA"), nft.SET_COMMENT)
-            == "services of cnibox"
-        )
+        assert nft.unpack_comment(attribute(described, "NFTA_SET_USERDATA"), nft.SET_COMMENT) == "services of cnibox"
         rules = netlink.dump(
             nft.NFT_MSG_GETRULE, {**ip, "attrs": [("NFTA_RULE_TABLE", "cnibox"), ("NFTA_RULE_CHAIN", "pre")]}
         )
@@ -629,9 +601,7 @@ def test_rules_of_iptables_are_readable() -> None:
     subprocess.run(command.split(), check=True)
     with Netlink(nft.FAMILY) as netlink:
         [found] = netlink.dump(nft.NFT_MSG_GETRULE, {"nfgen_family": nft.NFPROTO_IPV4})
-        by_name = {
-            attribute(item, "NFTA_EXPR_NAME"): item for item in attribute(found, "NFTA_RULE_EXPRESSIONS")
-        }
+        by_name = {attribute(item, "NFTA_EXPR_NAME"): item for item in attribute(found, "NFTA_RULE_EXPRESSIONS")}
         assert attribute(by_name["match"], "NFTA_EXPR_DATA", "NFTA_MATCH_NAME") == "comment"
         assert attribute(by_name["match"], "NFTA_EXPR_DATA", "NFTA_MATCH_INFO").startswith(b"hello\0")
 
@@ -713,11 +683,7 @@ def test_messages_of_other_processes_are_ignored() -> None:
             socket._socket.bind((0, 0))
         forged = netlink._sequence + 1
         header = (
-            (20).to_bytes(4, "little")
-            + (2).to_bytes(2, "little")
-            + bytes(2)
-            + forged.to_bytes(4, "little")
-            + bytes(4)
+            (20).to_bytes(4, "little") + (2).to_bytes(2, "little") + bytes(2) + forged.to_bytes(4, "little") + bytes(4)
         )
         other._socket.sendto(header + bytes(4), (netlink._socket.getsockname()[0], 0))
         [[lo]] = netlink.run((rtnl.RTM_GETLINK, NLM_F_REQUEST, {"index": 1}))

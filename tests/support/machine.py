@@ -68,7 +68,9 @@ class Machine:
         """A command's stdout; CalledProcessError when it fails, unless check=False."""
         done = subprocess.run(self.enter(*command), input=stdin, capture_output=True, env=env, timeout=120)
         if check and done.returncode:
-            raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stdout.decode()}{done.stderr.decode()}")
+            raise AssertionError(
+                f"{' '.join(command)}: {done.returncode}\n{done.stdout.decode()}{done.stderr.decode()}"
+            )
         return done.stdout.decode()
 
     def ip(self, *words: str) -> Any:

@@ -23,9 +23,7 @@ def test_an_address_prints_as_rfc_5952_says(packed: bytes) -> None:
     expected = ipaddress.ip_address(packed)
     mapped = packed.startswith(MAPPED) and len(packed) == 16
     shown = (
-        f"::ffff:{expected.ipv4_mapped}"
-        if isinstance(expected, ipaddress.IPv6Address) and mapped
-        else str(expected)
+        f"::ffff:{expected.ipv4_mapped}" if isinstance(expected, ipaddress.IPv6Address) and mapped else str(expected)
     )
     assert str(Address.of(packed)) == shown
 

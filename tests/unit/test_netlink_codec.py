@@ -186,9 +186,7 @@ def values(family: Family, kind: str, ip: int, inside: tuple[str, ...]) -> Itera
         yield from messages(family, kind, ip, inside)
 
 
-def messages(
-    family: Family, table: str, ip: int, inside: tuple[str, ...] = ()
-) -> Iterator[tuple[Message, Path_]]:
+def messages(family: Family, table: str, ip: int, inside: tuple[str, ...] = ()) -> Iterator[tuple[Message, Path_]]:
     """One message for each field and each path below each attribute; a veth's peer has no peer again."""
     header, attributes = family.tables[table]
     inside = (*inside, table)
@@ -281,9 +279,7 @@ CASES = [
     for ip in ((2, 10) if module is rtnl else (2,))
     for message, path in messages(module.FAMILY, table, ip)
 ]
-COMPARED = [
-    case for case in CASES if not any(place in DEVIATIONS or place[1] in COMMENTS for place in case[4])
-]
+COMPARED = [case for case in CASES if not any(place in DEVIATIONS or place[1] in COMMENTS for place in case[4])]
 
 
 def test_every_message_type_has_a_class() -> None:
@@ -322,9 +318,7 @@ def test_decodes_what_it_encoded() -> None:
 
 def with_defaults(family: Family, table: str, message: Message) -> Message:
     """The message with the header fields that were left out, at all levels."""
-    again = family.decode(
-        table, family.encode(table, {key: v for key, v in message.items() if key != "attrs"})
-    )
+    again = family.decode(table, family.encode(table, {key: v for key, v in message.items() if key != "attrs"}))
     result: Message = {**again, **{key: value for key, value in message.items() if key != "attrs"}}
     if "attrs" not in message:
         return result
@@ -334,9 +328,7 @@ def with_defaults(family: Family, table: str, message: Message) -> Message:
         if isinstance(kind, tuple):
             kind = family._select(kind, message)
         if kind == "u32_selector":
-            zeros = dict.fromkeys(
-                ("flags", "offshift", "nkeys", "offmask", "off", "offoff", "hoff", "hmask"), 0
-            )
+            zeros = dict.fromkeys(("flags", "offshift", "nkeys", "offmask", "off", "offoff", "hoff", "hmask"), 0)
             keys = [{"key_offmask": 0, **key} for key in value["keys"]]
             value = {**zeros, **value, "nkeys": len(keys), "keys": keys}
         elif kind[0] in "*+":
@@ -359,9 +351,7 @@ def test_deviations_follow_the_kernel(place: tuple[str, str]) -> None:
     else:
         attrs = [(name, value)]
     data = family.encode(table, {"attrs": attrs})
-    expected = (
-        (len(payload) // 2 + 4).to_bytes(2, "little") + number.to_bytes(2, "little") + bytes.fromhex(payload)
-    )
+    expected = (len(payload) // 2 + 4).to_bytes(2, "little") + number.to_bytes(2, "little") + bytes.fromhex(payload)
     assert data.endswith(expected + bytes(-len(expected) & 3))
     decoded = family.decode(table, data)
     assert family.encode(table, decoded) == data
@@ -421,9 +411,7 @@ def header_numbers() -> dict[str, int]:
         text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", path.read_text(), flags=re.S).replace("\\\n", " ")
         for macro, value in re.findall(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+(\S.*)$", text, flags=re.M):
             set_number(numbers, macro, value)
-        for body in re.findall(
-            r"\benum\b[^{;()]*\{(.*?)\}", re.sub(r"^\s*#.*$", "", text, flags=re.M), flags=re.S
-        ):
+        for body in re.findall(r"\benum\b[^{;()]*\{(.*?)\}", re.sub(r"^\s*#.*$", "", text, flags=re.M), flags=re.S):
             following: int | None = 0
             for entry in filter(None, map(str.strip, body.split(","))):
                 enumerator, _, value = map(str.strip, entry.partition("="))
@@ -522,18 +510,14 @@ def test_unknown_and_short_attributes_are_bytes() -> None:
     decoded = family.decode("ifinfmsg", data)
     assert decoded["attrs"][:2] == message["attrs"][:2]
     assert family.encode("ifinfmsg", {"attrs": decoded["attrs"][:2]}) == data[: len(data) - 8]
-    address = {
-        "attrs": [("IFA_ADDRESS", b"\x01\x02"), ("IFA_CACHEINFO", b"\x00" * 15), ("IFA_LABEL", b"\xff\x00")]
-    }
+    address = {"attrs": [("IFA_ADDRESS", b"\x01\x02"), ("IFA_CACHEINFO", b"\x00" * 15), ("IFA_LABEL", b"\xff\x00")]}
     assert family.decode("ifaddrmsg", family.encode("ifaddrmsg", address))["attrs"] == address["attrs"]
 
 
 def test_wanted() -> None:
     data = {"attrs": [("IFLA_BR_FORWARD_DELAY", 5), ("IFLA_BR_PRIORITY", 6)]}
     info = {"attrs": [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", data)]}
-    encoded = rtnl.FAMILY.encode(
-        "ifinfmsg", {"index": 3, "attrs": [("IFLA_MTU", 9), ("IFLA_LINKINFO", info)]}
-    )
+    encoded = rtnl.FAMILY.encode("ifinfmsg", {"index": 3, "attrs": [("IFLA_MTU", 9), ("IFLA_LINKINFO", info)]})
 
     def wanted(*names: str) -> Any:
         return rtnl.FAMILY.decode("ifinfmsg", encoded, wanted=names)["attrs"]
@@ -541,9 +525,7 @@ def test_wanted() -> None:
     assert wanted() == []
     assert wanted("IFLA_MTU", "IFLA_IFNAME") == [("IFLA_MTU", 9)]
     assert wanted("IFLA_LINKINFO") == [("IFLA_LINKINFO", {"attrs": []})]
-    nested = rtnl.FAMILY.decode(
-        "ifinfmsg", encoded, wanted={"IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_BR_PRIORITY"}
-    )
+    nested = rtnl.FAMILY.decode("ifinfmsg", encoded, wanted={"IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_BR_PRIORITY"})
     assert attribute(nested, "IFLA_LINKINFO", "IFLA_INFO_DATA") == {"attrs": [("IFLA_BR_PRIORITY", 6)]}
     assert attribute(nested, "IFLA_LINKINFO", "IFLA_INFO_KIND") == "bridge"
     assert attribute(nested, "IFLA_MTU") is None

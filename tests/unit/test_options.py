@@ -131,9 +131,7 @@ def test_null_is_unset(kind: str) -> None:
         ("text", ["x" * 99], 'must be a string, not ["' + "x" * 55 + "..."),
     ],
 )
-def test_the_error_names_the_key_what_was_given_and_what_is_allowed(
-    kind: str, value: object, message: str
-) -> None:
+def test_the_error_names_the_key_what_was_given_and_what_is_allowed(kind: str, value: object, message: str) -> None:
     error = fault(Options(Option("it", KINDS[kind])), {"it": value, "type": "bridge"})
     assert error.code == 7
     assert error.msg.startswith(f'option "it" of bridge: {message}')

@@ -89,9 +89,7 @@ def test_all_missing_variables_are_told_together(command: str, missing: str, emp
     assert (error.code, error.msg) == (4, f"required env variables [{missing}] missing")
 
 
-@pytest.mark.parametrize(
-    ("command", "optional"), [("DEL", "CNI_NETNS"), ("GC", "CNI_NETNS"), ("STATUS", "CNI_IFNAME")]
-)
+@pytest.mark.parametrize(("command", "optional"), [("DEL", "CNI_NETNS"), ("GC", "CNI_NETNS"), ("STATUS", "CNI_IFNAME")])
 def test_what_a_command_does_not_need_may_be_empty(command: str, optional: str) -> None:
     assert ask({**ENVIRON, optional: ""}, CNI_COMMAND=command).command == command
 
@@ -133,10 +131,7 @@ def test_interface_names_that_the_kernel_takes(ifname: str) -> None:
             (f"a{c}b", "interface name contains / or : or whitespace characters")
             for c in "/: \t\n\v\f\r\x85\xa0\u2028\u3000"
         ),
-        *(
-            (f"a{c}b", "interface name contains control characters or is not UTF-8")
-            for c in "\x01\x1b\x7f\x80"
-        ),
+        *((f"a{c}b", "interface name contains control characters or is not UTF-8") for c in "\x01\x1b\x7f\x80"),
         (b"eth\xff", "interface name contains control characters or is not UTF-8"),
     ],
 )
@@ -146,10 +141,7 @@ def test_other_interface_names_are_refused(ifname: str | bytes, msg: str) -> Non
 
 
 def test_an_invalid_variable_is_told_before_missing_ones() -> None:
-    assert (
-        refused(CNI_CONTAINERID="a b", CNI_NETNS="", CNI_IFNAME="x/y").msg
-        == "invalid characters in containerID"
-    )
+    assert refused(CNI_CONTAINERID="a b", CNI_NETNS="", CNI_IFNAME="x/y").msg == "invalid characters in containerID"
     assert refused(CNI_CONTAINERID="", CNI_IFNAME=".").msg == "interface name is . or .."
     assert refused(CNI_PATH="", CNI_IFNAME="x/y").msg.startswith("interface name contains")
 
@@ -317,9 +309,7 @@ def test_cni_args_are_refused_only_when_somebody_reads_them(args: str) -> None:
     ("config", "attribute"),
     [({"args": 1}, "args_cni"), ({"args": {"cni": []}}, "args_cni"), ({"runtimeConfig": "x"}, "runtime")],
 )
-def test_arguments_of_the_wrong_shape_are_an_invalid_configuration(
-    config: dict[str, object], attribute: str
-) -> None:
+def test_arguments_of_the_wrong_shape_are_an_invalid_configuration(config: dict[str, object], attribute: str) -> None:
     with pytest.raises(CniError) as caught:
         getattr(ask(config=with_(**config)), attribute)
     assert caught.value.code == 7
@@ -336,9 +326,7 @@ class TestPreviousResult:
 
     @pytest.mark.parametrize("said", [None, "", "1.0.0", "1.1.0"])
     def test_may_be_of_any_version_of_the_family(self, said: str | None) -> None:
-        previous = ask(
-            config=with_(prevResult={"cniVersion": said, "ips": [{"address": "10.1.2.3/24"}]})
-        ).previous
+        previous = ask(config=with_(prevResult={"cniVersion": said, "ips": [{"address": "10.1.2.3/24"}]})).previous
         assert previous is not None and str(previous.ips[0].address) == "10.1.2.3/24"
 
     def test_is_read_as_the_configuration_says(self) -> None:
@@ -352,8 +340,7 @@ class TestPreviousResult:
         [
             (
                 {"cniVersion": "0.4.0"},
-                "could not parse prevResult: result type supports [1.0.0 1.1.0] "
-                'but unmarshalled CNIVersion is "0.4.0"',
+                'could not parse prevResult: result type supports [1.0.0 1.1.0] but unmarshalled CNIVersion is "0.4.0"',
             ),
             ({"cniVersion": ["1.0.0"]}, "could not parse prevResult: result type supports"),
             (
@@ -438,9 +425,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
     max_leaves=12,
 )
-CONFIGS = JSON.map(
-    lambda value: json.dumps({**CONFIG, **value} if isinstance(value, dict) else value).encode()
-)
+CONFIGS = JSON.map(lambda value: json.dumps({**CONFIG, **value} if isinstance(value, dict) else value).encode())
 
 
 @given(ENVIRONMENTS, CONFIGS | st.binary(max_size=60))
@@ -460,10 +445,7 @@ def test_whatever_is_given_only_cni_errors_come_back(environ: dict[bytes, bytes]
 def test_errors_read_well() -> None:
     error = CniError(7, "no such thing", "try another")
     assert str(error) == "no such thing: try another"
-    assert (
-        str(error.within("adding 10.1.2.3/24 to eth0"))
-        == "adding 10.1.2.3/24 to eth0: no such thing: try another"
-    )
+    assert str(error.within("adding 10.1.2.3/24 to eth0")) == "adding 10.1.2.3/24 to eth0: no such thing: try another"
     assert error.within("x").code == 7
     assert error.as_object() == {"code": 7, "msg": "no such thing", "details": "try another"}
     assert CniError(11, "later").as_object() == {"code": 11, "msg": "later"}

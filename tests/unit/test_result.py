@@ -145,10 +145,7 @@ def test_an_interface_index_of_minus_one_means_none() -> None:
 
 
 def test_an_interface_index_of_zero_is_not_none() -> None:
-    assert (
-        Result.from_object({"ips": [{"address": "10.1.2.3/24", "interface": 0}]}, "0.3.0").ips[0].interface
-        == 0
-    )
+    assert Result.from_object({"ips": [{"address": "10.1.2.3/24", "interface": 0}]}, "0.3.0").ips[0].interface == 0
 
 
 def test_null_and_empty_fields_are_unset_and_unknown_ones_dropped() -> None:
@@ -167,9 +164,7 @@ def test_null_and_empty_fields_are_unset_and_unknown_ones_dropped() -> None:
 
 def test_keys_match_whatever_their_case() -> None:
     given = {"CNIVersion": "1.0.0", "IPs": [{"Address": "10.1.2.3/24"}], "DNS": {"Domain": "x"}}
-    assert Result.from_object(given, "0.1.0") == Result(
-        ips=[IpConfig(Cidr.parse("10.1.2.3/24"))], dns=Dns(domain="x")
-    )
+    assert Result.from_object(given, "0.1.0") == Result(ips=[IpConfig(Cidr.parse("10.1.2.3/24"))], dns=Dns(domain="x"))
 
 
 def test_fields_of_1_1_0_are_read_from_older_results() -> None:
@@ -221,9 +216,7 @@ IP4 = {"ip": "10.1.2.3/24"}
         ({"ip4": {**IP4, "routes": [{"dst": 1}]}}, "0.1.0", "ip4.routes[0].dst: must be a string, not 1"),
     ],
 )
-def test_the_wrong_shape_is_a_decoding_failure_that_names_the_path(
-    given: object, version: str, message: str
-) -> None:
+def test_the_wrong_shape_is_a_decoding_failure_that_names_the_path(given: object, version: str, message: str) -> None:
     with pytest.raises(CniError) as caught:
         Result.from_object(given, version)
     assert caught.value.code == 6
@@ -246,9 +239,9 @@ def test_results_are_compared_by_value() -> None:
     assert Result().interfaces is not Result().interfaces
 
 
-ADDRESSES = (
-    st.binary(min_size=4, max_size=4) | st.just(bytes(15) + b"\1") | st.just(b"\xfd" + bytes(15))
-).map(Address.of)
+ADDRESSES = (st.binary(min_size=4, max_size=4) | st.just(bytes(15) + b"\1") | st.just(b"\xfd" + bytes(15))).map(
+    Address.of
+)
 CIDRS = st.builds(Cidr, ADDRESSES, st.integers(0, 32))
 TEXTS = st.text(max_size=5)
 LISTS = st.lists(TEXTS, max_size=2)
@@ -258,9 +251,7 @@ RESULTS = st.builds(
     st.lists(st.builds(Interface, TEXTS, TEXTS, TEXTS, SIZES, TEXTS, TEXTS), max_size=3),
     st.lists(st.builds(IpConfig, CIDRS, st.none() | ADDRESSES, st.none() | SIZES), max_size=3),
     st.lists(
-        st.builds(
-            Route, CIDRS, st.none() | ADDRESSES, SIZES, SIZES, SIZES, st.none() | SIZES, st.none() | SIZES
-        ),
+        st.builds(Route, CIDRS, st.none() | ADDRESSES, SIZES, SIZES, SIZES, st.none() | SIZES, st.none() | SIZES),
         max_size=3,
     ),
     st.builds(Dns, LISTS, TEXTS, LISTS, LISTS),

@@ -233,9 +233,7 @@ class Family:
             return self.converters[kind][0](value)
         if kind[0] == "*":
             elements = [self.encode(kind[1:], element) for element in value]
-            return b"".join(
-                [_attribute_header(len(element) + 4, _LIST_ELEMENT) + element for element in elements]
-            )
+            return b"".join([_attribute_header(len(element) + 4, _LIST_ELEMENT) + element for element in elements])
         if kind[0] == "+":
             records = [self.encode(kind[1:], record) for record in value]
             return b"".join([pack("H", len(record) + 2) + record for record in records])

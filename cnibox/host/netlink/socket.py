@@ -100,9 +100,7 @@ class Netlink:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def request(
-        self, *requests: Request, wanted: Collection[str] | None = None
-    ) -> list[list[Message] | NetlinkError]:
+    def request(self, *requests: Request, wanted: Collection[str] | None = None) -> list[list[Message] | NetlinkError]:
         """Send requests in one go; the kernel carries out all of them, in order, also after one that failed.
 
         For each request its replies ([] without any) or the error. `wanted` as in Family.decode; no dumps.
@@ -174,9 +172,7 @@ class Netlink:
         for group in groups:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
-    def events(
-        self, timeout: float, wanted: Collection[str] | None = None
-    ) -> list[tuple[int, Message]] | None:
+    def events(self, timeout: float, wanted: Collection[str] | None = None) -> list[tuple[int, Message]] | None:
         """Wait at most `timeout` seconds for events: (message type, message) each, [] when none came.
 
         None: events were lost, the caller has to read the state anew.
@@ -270,9 +266,7 @@ class Netlink:
                     if unpack_from("i", data, start)[0] == 0:
                         results[position] = replies[position]
                     else:
-                        results[position] = self._error(
-                            flags, data, start, stop, offset + position, batch[position]
-                        )
+                        results[position] = self._error(flags, data, start, stop, offset + position, batch[position])
             except BlockingIOError:
                 break
             except NetlinkError as error:
@@ -313,9 +307,7 @@ class Netlink:
             except OSError:
                 continue
 
-    def _decode(
-        self, message_type: int, data: bytes, start: int, stop: int, wanted: Collection[str] | None
-    ) -> Message:
+    def _decode(self, message_type: int, data: bytes, start: int, stop: int, wanted: Collection[str] | None) -> Message:
         family = self._family[message_type]
         return family.decode(family.messages[message_type], data, start, stop, wanted)
 

@@ -98,7 +98,7 @@ def ports(namespace: Namespace, bridge: Link) -> list[Link]:
 def _query(namespace: Namespace, say: str, body: dict[str, Any]) -> Link | None:
     body["attrs"].append(("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS))
     try:
-        answers = namespace.send(say, (rtnl.RTM_GETLINK, 0, body))
+        answers = namespace.send(say, (rtnl.RTM_GETLINK, 0, body), WANTED)
     except HostError as error:
         if error.errno == errno.ENODEV:
             return None

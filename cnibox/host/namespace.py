@@ -101,10 +101,13 @@ class Namespace:
         else:
             self.machine.journal.run(say, lambda: self.send(say, message), undo, shared=shared)
 
-    def send(self, say: str, message: Message) -> list[Any]:
-        """Send one message and return the answers; the kernel's refusal becomes a HostError that tells `say`."""
+    def send(self, say: str, message: Message, wanted: frozenset[str] | None = None) -> list[Any]:
+        """Send one message and return the answers; the kernel's refusal becomes a HostError that tells `say`.
+
+        `wanted`: the attributes to decode of them, by default all.
+        """
         try:
-            return self.netlink.run(message)[0]
+            return self.netlink.run(message, wanted=wanted)[0]
         except NetlinkError as error:
             raise refusal(say, error) from None
 

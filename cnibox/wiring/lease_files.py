@@ -119,7 +119,7 @@ class LeaseFiles:
         last = f"last_reserved_ip.{number}"
         with Doing(f"reserving {self.path}/{address}"):
             # In this order, a crash in between moves the round robin on, and loses no address.
-            self._overwrite(last, address.encode())
+            self._note(last, address.encode())
             self._write_draft(b"%b\r\n%b" % owner)
             try:
                 posix.link(self.draft, address, src_dir_fd=self.beside, dst_dir_fd=self.folder, follow_symlinks=False)
@@ -133,11 +133,17 @@ class LeaseFiles:
             except FileNotFoundError:
                 pass
 
-    def _overwrite(self, name: str, data: bytes) -> None:
-        """In place, not whole or absent: ext4 starts writing to disk when a file is renamed over another (0.4 ms), and a
-        garbled hint only starts the round robin anew.
+    def _note(self, name: str, data: bytes) -> None:
+        """Write a hint, in place: ext4 starts writing to disk when a file is renamed over another, which takes 0.4 ms.
+
+        A garbled hint only starts the round robin anew.
         """
-        fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | SAFE, 0o600, dir_fd=self.folder)
+        try:
+            fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | SAFE, 0o600, dir_fd=self.folder)
+        except OSError:  # a symlink, which is replaced, never written through
+            self._write_draft(data)
+            posix.rename(self.draft, name, src_dir_fd=self.beside, dst_dir_fd=self.folder)
+            return
         try:
             posix.ftruncate(fd, posix.write(fd, data))
         finally:

@@ -39,12 +39,15 @@ class Plugin:
     """What a plugin is: its options, and what it does for each verb. It raises CniError, and prints nothing."""
 
     options = Options()
+    needed_to_delete = Options()
+    """Those that DEL and GC read: what has become of the others must not keep anything alive."""
 
     def __init__(self, name: str, request: Request, machine: Machine) -> None:
         self.name = name
         self.request = request
         self.machine = machine
-        self.option: Values = self.options.parse(request)
+        options = self.needed_to_delete if request.command in ("DEL", "GC") else self.options
+        self.option: Values = options.parse(request)
 
     def add(self) -> Result:
         """Wire the container, or adjust what earlier plugins wired, and say what there is now."""

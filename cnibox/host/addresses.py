@@ -62,8 +62,8 @@ def add(
 ) -> None:
     """Assign an address; it goes with its link.
 
-    Without `dad` an IPv6 address is usable at once: duplicate address detection (RFC 4862, 5.4) takes one to two
-    seconds, and on a link of our own making with addresses from IPAM has nothing to find.
+    Without `dad` an IPv6 address is usable as soon as `wait_until_usable` returns: duplicate address detection (RFC
+    4862, 5.4) takes one to two seconds, and on a link of our own making with addresses from IPAM has nothing to find.
     """
     say = f"{namespace.ip} address add {address} dev {link.name}"
     message = _message(rtnl.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, link, address, dad)
@@ -104,8 +104,9 @@ def wait_until_usable(
         while waiting := _unusable(namespace, link, wanted, link_local):
             left = deadline - time.monotonic()
             if left <= 0:
-                doing = f"duplicate address detection of {', '.join(waiting)} on {link.name}"
-                raise HostError(errno.ETIMEDOUT, doing, f"not finished within {limit:g} s")
+                doing = f"waiting for {', '.join(waiting)} on {link.name} to become usable"
+                reason = f"the kernel has not finished within {limit:g} s"
+                raise HostError(errno.ETIMEDOUT, doing, reason)
             events.events(left)
     finally:
         events.close()

@@ -53,37 +53,11 @@ def read(path: str, dir_fd: int | None = None) -> bytes | None:
             posix.close(fd)
 
 
-def write_whole(journal: Journal, path: str, data: bytes, mode: int = 0o600) -> None:
-    """Write a file, over the one that is there: readers see the old or the new one. Undone to what it was."""
-    before = read(path)
-
-    def undo() -> None:
-        _remove(path) if before is None else _replace(path, before, mode)
-
-    journal.run(_spoken(data, path), lambda: _replace(path, data, mode), undo)
-
-
-def create(journal: Journal, path: str, data: bytes, mode: int = 0o600) -> None:
-    """Write a file that must not be there yet (HostError EEXIST)."""
-
-    def do() -> None:
-        draft = _draft(path, data, mode)
-        try:
-            with Doing(f"creating {path}"):
-                posix.link(draft, path, follow_symlinks=False)
-        finally:
-            posix.unlink(draft)
-
-    journal.run(_spoken(data, path), do, lambda: _remove(path))
-
-
-def remove(journal: Journal, path: str) -> bool:
-    """Remove a file; whether there was one. Undone with the content that it had."""
-    before = read(path)
-    if before is None:
-        return False
-    content = before
-    return journal.run(f"rm {path}", lambda: _remove(path), lambda: _replace(path, content, 0o600))
+def replace(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Write a file, over the one that is there: readers see the old or the new one. Its draft is `path` with ".new"."""
+    with Doing(f"writing {path}"):
+        write_new(f"{path}.new", data, mode)
+        posix.rename(f"{path}.new", path)
 
 
 def make_directory(journal: Journal, path: str, mode: int = 0o700) -> None:
@@ -163,11 +137,6 @@ def _holder(fd: int) -> str:
     return "held by a process outside this PID namespace"
 
 
-def _spoken(data: bytes, path: str) -> str:
-    text = repr(data.decode(errors="replace"))
-    return f"printf {text} > {path}" if len(text) <= 100 else f"cat > {path}  # {len(data)} bytes"
-
-
 def write_new(name: str, data: bytes, mode: int, dir_fd: int | None = None) -> None:
     """Write a file of our own making; one that is there is a dead process's.
 
@@ -191,29 +160,6 @@ def write_new(name: str, data: bytes, mode: int, dir_fd: int | None = None) -> N
 def write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[posix.write(fd, data) :]
-
-
-def _draft(path: str, data: bytes, mode: int) -> str:
-    folder, _, name = path.rpartition("/")
-    draft = f"{folder}/.{name}.{posix.getpid()}"
-    with Doing(f"writing {path}"):
-        write_new(draft, data, mode)
-    return draft
-
-
-def _replace(path: str, data: bytes, mode: int) -> None:
-    draft = _draft(path, data, mode)
-    with Doing(f"writing {path}"):
-        posix.rename(draft, path)
-
-
-def _remove(path: str) -> bool:
-    with Doing(f"removing {path}"):
-        try:
-            posix.unlink(path)
-        except FileNotFoundError:
-            return False
-    return True
 
 
 def _is_directory(path: str) -> bool:

@@ -187,12 +187,13 @@ class Request:
                 kept[_attachment(entry, f"{key}[{index}]")] = None
         return None if kept is None else list(kept)
 
-    def replaced(self, *, command: str = "", name: str = "") -> Request:
-        """The same request with another command or network name."""
+    def renamed(self, name: str) -> Request:
+        """The same request for a network of another name, in the configuration and on stdin, too."""
         copy = Request(self.command)
         copy.__dict__.update(self.__dict__)
-        copy.command = command or self.command
-        copy.name = name or self.name
+        copy.name = name
+        copy.config = {key: value for key, value in self.config.items() if key.lower() != "name"} | {"name": name}
+        copy.stdin = jsontext.encode(copy.config).encode()
         return copy
 
 

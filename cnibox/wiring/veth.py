@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..host.links import Link
-    from ..host.namespace import Machine, Namespace
-    from ..spec.request import Request
+    from ..host.namespace import Namespace
 
 FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 NAME_ATTEMPTS = 10
@@ -47,11 +46,6 @@ class VethPlugin(InterfacePlugin):
     """ADD, DEL and GC of an attachment by a veth pair; a plugin says what is at the near end."""
 
     needed_to_delete = Options(IP_MASQ)
-
-    def __init__(self, name: str, request: Request, machine: Machine) -> None:
-        if request.command in ("DEL", "GC"):  # what has become of the other options must not keep anything alive
-            self.options = self.needed_to_delete
-        super().__init__(name, request, machine)
 
     def add(self) -> Result:
         self.validate()
@@ -225,7 +219,7 @@ class VethPlugin(InterfacePlugin):
         attempt = Attempts()
         found = attempt(record.of, self.request, self.name)
         if found is not None and found.network != self.request.name:
-            self.request = self.request.replaced(name=found.network)  # the network was renamed since
+            self.request = self.request.renamed(found.network)  # the network was renamed since
         sandbox = attempt(self.find_sandbox)
         if found is not None:
             self._delete_recorded(attempt, found, sandbox)

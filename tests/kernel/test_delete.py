@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.machine import Machine, Outcome, links
+from tests.support.machine import GO, Machine, Outcome, links
 from tests.support.network import attach, bridge, host_local, layer2, ptp
 from tests.support.traces import nothing_left, traces
 
@@ -78,6 +78,16 @@ def test_renamed_network(machine: Machine, config: dict[str, Any]) -> None:
     """The record knows the name under which rules and leases were made."""
     attach(machine, config)
     assert_deleted(machine, {**config, "name": "renamed"})
+    assert nothing_left(machine)
+
+
+def test_renamed_network_of_an_executed_delegate(machine: Machine, tmp_path: Path) -> None:
+    """It takes the network's name from its stdin, and must find the lease that it made under the old one."""
+    (tmp_path / "host-local").symlink_to(f"{GO}/host-local")
+    path = f"{tmp_path}:{machine.farm}"
+    config = {**bridge(), "cniVersion": "1.0.0"}
+    attach(machine, config, CNI_PATH=path)
+    assert_deleted(machine, {**config, "name": "renamed"}, CNI_PATH=path)
     assert nothing_left(machine)
 
 

@@ -400,11 +400,13 @@ class TestValidAttachments:
         assert key in error.msg
 
 
-def test_a_request_is_replaced_by_a_copy() -> None:
+def test_a_renamed_request_is_a_copy_that_says_so_on_stdin_too() -> None:
     request = ask(config=with_(prevResult={}))
-    copy = request.replaced(command="DEL")
-    assert (copy.command, copy.name, copy.container_id, copy.config) == ("DEL", "net", "cid", request.config)
-    assert (request.command, request.replaced(name="other").name) == ("ADD", "other")
+    copy = request.renamed("other")
+    assert (copy.name, copy.config) == ("other", {**request.config, "name": "other"})
+    assert json.loads(copy.stdin) == copy.config
+    assert (copy.command, copy.container_id, copy.version) == ("ADD", "cid", request.version)
+    assert request.name == "net" and json.loads(request.stdin)["name"] == "net"
 
 
 BYTES = st.binary(max_size=20).map(lambda data: data.replace(b"\0", b""))

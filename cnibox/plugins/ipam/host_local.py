@@ -52,11 +52,9 @@ class HostLocal(Plugin):
         ),
         section="ipam",
     )
-    where_only = Options(PLACE, section="ipam")
+    needed_to_delete = Options(PLACE, section="ipam")
 
     def __init__(self, name: str, request: Request, machine: Machine) -> None:
-        if request.command in ("DEL", "GC"):  # which must not fail over ranges that they do not need
-            self.options = self.where_only
         super().__init__(name, request, machine)
         data_dir = self.option.dataDir or DATA_DIR
         if not data_dir.startswith("/"):

@@ -19,8 +19,7 @@ from ...wiring import ipam
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ...host.namespace import Machine
-    from ...spec.request import Request
+    pass
 
 ADDRESS = Options(
     Option("address", Prefix, required=True, help="with the length of its prefix"),
@@ -52,11 +51,6 @@ class Static(Plugin):
         ),
         section="ipam",
     )
-
-    def __init__(self, name: str, request: Request, machine: Machine) -> None:
-        if request.command in ("DEL", "GC"):  # nothing to do, and so nothing to find fault with
-            self.options = Options()
-        super().__init__(name, request, machine)
 
     def add(self) -> Result:
         return Result([], self._addresses(), ipam.routes(self.option.routes), ipam.dns(self.option.dns))

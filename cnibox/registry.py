@@ -13,6 +13,7 @@ PLUGINS = {
         "a veth between the container and a bridge of the host",
     ),
     "ptp": ("cnibox.plugins.main.ptp", "Ptp", "a veth between the container and the host, routed"),
+    "macvlan": ("cnibox.plugins.main.macvlan", "Macvlan", "a MAC address of its own on the parent's network segment"),
     "loopback": ("cnibox.plugins.main.loopback", "Loopback", "the container's own lo, up"),
     "host-local": (
         "cnibox.plugins.ipam.host_local",

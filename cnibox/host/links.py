@@ -9,7 +9,7 @@ from . import sysctl
 from .journal import HostError
 from .namespace import attempt
 from .netlink import rtnl
-from .netlink.rtnl import IFF_PROMISC, IFF_UP, RTEXT_FILTER_SKIP_STATS
+from .netlink.rtnl import IFF_LOWER_UP, IFF_PROMISC, IFF_UP, RTEXT_FILTER_SKIP_STATS
 from .netlink.socket import NLM_F_CREATE, NLM_F_EXCL
 
 TYPE_CHECKING = False
@@ -43,7 +43,11 @@ WANTED = frozenset(
 
 
 class Link:
-    """A link as the kernel tells it (linux/if_link.h). `port` holds the settings of a bridge's port, if it is one."""
+    """A link as the kernel tells it (linux/if_link.h).
+
+    `port` holds the settings of a bridge's port, if it is one; `data` those of its kind, `alias` and `txqlen` are told
+    by `describe` alone.
+    """
 
     def __init__(self, message: dict[str, Any]) -> None:
         found = dict(message["attrs"])
@@ -57,11 +61,19 @@ class Link:
         self.peer_index: int = found.get("IFLA_LINK", 0)
         self.operstate: str = found.get("IFLA_OPERSTATE", "UNKNOWN")
         self.kind: str = info.get("IFLA_INFO_KIND", "")
+        self.alias: str = found.get("IFLA_IFALIAS", "")
+        self.txqlen: int = found.get("IFLA_TXQLEN", 0)
+        self.data: dict[str, Any] = dict((info.get("IFLA_INFO_DATA") or {}).get("attrs", ()))
         self.port: dict[str, Any] = dict((info.get("IFLA_INFO_SLAVE_DATA") or {}).get("attrs", ()))
 
     @property
     def is_up(self) -> bool:
         return bool(self.flags & IFF_UP)
+
+    @property
+    def has_carrier(self) -> bool:
+        """Whether it is up, and packets can leave it (IFF_LOWER_UP)."""
+        return bool(self.flags & IFF_LOWER_UP)
 
     @property
     def is_promiscuous(self) -> bool:
@@ -87,6 +99,23 @@ def get(namespace: Namespace, name: str) -> Link:
     return link
 
 
+def describe(namespace: Namespace, name: str) -> Link | None:
+    """The link of that name with all that the kernel tells of it, or None."""
+    return _query(namespace, f"{namespace.ip} -d link show {name}", {"attrs": [("IFLA_IFNAME", name)]}, None)
+
+
+def knows(namespace: Namespace, kind: str) -> bool:
+    """Whether the kernel has links of that kind, by a request that it refuses anyhow; a module is loaded for it."""
+    none: Attributes = [("IFLA_ADDRESS", "00:00:00:00:00:00")]
+    info = ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind)]})
+    body = {"attrs": [("IFLA_IFNAME", f"?{kind}"), *none, info]}
+    try:
+        namespace.send(f"asking for links of type {kind}", (rtnl.RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body))
+    except HostError as error:
+        return error.errno != errno.EOPNOTSUPP
+    return True
+
+
 def ports(namespace: Namespace, bridge: Link) -> list[Link]:
     """The links whose master is that bridge."""
     body = {"attrs": [("IFLA_MASTER", bridge.index), ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]}
@@ -95,10 +124,10 @@ def ports(namespace: Namespace, bridge: Link) -> list[Link]:
     return [link for link in found if link.master == bridge.index]  # kernels before 4.5 do not filter
 
 
-def _query(namespace: Namespace, say: str, body: dict[str, Any]) -> Link | None:
+def _query(namespace: Namespace, say: str, body: dict[str, Any], wanted: frozenset[str] | None = WANTED) -> Link | None:
     body["attrs"].append(("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS))
     try:
-        answers = namespace.send(say, (rtnl.RTM_GETLINK, 0, body), WANTED)
+        answers = namespace.send(say, (rtnl.RTM_GETLINK, 0, body), wanted)
     except HostError as error:
         if error.errno == errno.ENODEV:
             return None
@@ -111,16 +140,33 @@ def create(
     name: str,
     kind: str,
     attributes: Attributes,
+    data: Attributes | None = None,
     *,
+    into: Namespace | None = None,
     say: str = "",
     undo: Undo | None = None,
     shared: bool = False,
 ) -> None:
-    """Create a link of a kind (RTM_NEWLINK); undone by deleting it. `attributes` are added to its name and kind."""
-    body = {"attrs": [("IFLA_IFNAME", name), *attributes, ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind)]})]}
-    say = f"{namespace.ip} link add {name} type {kind}{say}"
+    """Create a link of a kind (RTM_NEWLINK); undone by deleting it.
+
+    `attributes` are added to its name and kind, `data` are those of the kind (IFLA_INFO_DATA). `into`: the link is born
+    in that namespace, with its final name, while links that it refers to are `namespace`'s. `say`: what `ip link
+    add` has after the name, unless that is just the type.
+    """
+    place = into or namespace
+    info: Attributes = [("IFLA_INFO_KIND", kind)] + [("IFLA_INFO_DATA", {"attrs": data})] * bool(data)
+    moved: Attributes = [("IFLA_NET_NS_FD", place.fd)] * (place is not namespace)
+    body = {"attrs": [("IFLA_IFNAME", name), *attributes, *moved, ("IFLA_LINKINFO", {"attrs": info})]}
+    say = f"{namespace.ip} link add {name}" + f" netns {place.path}" * bool(moved) + " " + (say or f"type {kind}")
     message = (rtnl.RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
-    namespace.change(say, message, undo or deletion(namespace, name), shared=shared)
+    try:
+        namespace.change(say, message, undo or deletion(place, name), shared=shared)
+    except HostError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            error.hint = (
+                f"this kernel may lack links of type {kind} (modprobe {kind}), or refuse them with these options"
+            )
+        raise
 
 
 def create_veth(

@@ -61,6 +61,11 @@ class Namespace:
         return self is self.machine.host
 
     @property
+    def place(self) -> str:
+        """What an error calls it."""
+        return "the host's namespace" if self.is_host else self.path
+
+    @property
     def identity(self) -> int:
         """Which namespace it is, whatever path leads to it. An inode number that is free soon names the next one."""
         try:

@@ -53,6 +53,16 @@ def of(namespace: Namespace, version: int) -> list[Route]:
     return [route for route in found if route.type == RTN_UNICAST]
 
 
+def default_interface(namespace: Namespace) -> int:
+    """The interface index of the main table's default route, of IPv4 before IPv6, the best metric first; 0: none."""
+    for version in (4, 6):
+        found = [route for route in of(namespace, version) if route.table == RT_TABLE_MAIN and route.dst.endswith("/0")]
+        for route in sorted(found, key=lambda route: route.priority):
+            if index := route.index or next((hop for hop, _ in route.hops), 0):
+                return index
+    return 0
+
+
 def is_local(namespace: Namespace, address: str) -> bool:
     """Whether packets to that IPv6 address are for the namespace itself."""
     body = {"family": AF_INET6, "dst_len": 128, "attrs": [("RTA_DST", address)]}

@@ -12,16 +12,18 @@ from ..delegate import Delegate
 from ..host import addresses, links, routes, sysctl
 from ..host.journal import HostError
 from ..registry import PLUGINS
-from ..skel import Attempts, Plugin
 from ..spec import errors
 from ..spec.errors import CniError
 from ..spec.jsontext import member, quoted
 from ..spec.result import Dns, Result, Route
+from .attachment import AttachmentPlugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host.links import Link
     from ..host.namespace import Namespace
+    from ..record import Record
+    from ..skel import Attempts
     from ..spec.address import Address
     from ..spec.result import Interface, IpConfig
 
@@ -29,7 +31,7 @@ DAD_LIMIT = 5.0
 """Seconds to wait for duplicate address detection, as the reference does."""
 
 
-class InterfacePlugin(Plugin):
+class InterfacePlugin(AttachmentPlugin):
     """A plugin whose ADD makes CNI_IFNAME in the container.
 
     container_index: the position of the container's interface among the result's interfaces
@@ -46,28 +48,6 @@ class InterfacePlugin(Plugin):
 
     def plan(self, result: Result) -> None:
         """Complete what IPAM answered: gateways, routes."""
-
-    # --- the container's namespace
-
-    def open_sandbox(self) -> Namespace:
-        """The container's namespace; CniError 8 when it is not there."""
-        try:
-            return self.machine.open(self.request.netns)
-        except HostError as error:
-            advice = "CNI_NETNS must be the path of a network namespace"
-            raise CniError(errors.INVALID_NETNS, str(error), advice) from None
-
-    def find_sandbox(self) -> Namespace | None:
-        """The container's namespace, or None when it is gone, as for a DEL it may be."""
-        if not self.request.netns:
-            return None
-        try:
-            return self.machine.open(self.request.netns)
-        except HostError as error:
-            # A plain file is left where a namespace was mounted before a reboot.
-            if error.errno in (errno.ENOENT, errno.EINVAL, errno.ENOTDIR, errno.EACCES):
-                return None
-            raise
 
     def require_absent(self, sandbox: Namespace) -> None:
         """A second ADD without DEL would fail later, and its undo would hit the first one's interface."""
@@ -208,16 +188,36 @@ class InterfacePlugin(Plugin):
 
     # --- DEL, STATUS, GC
 
-    def delete_link(self, sandbox: Namespace) -> None:
-        self.machine.journal.why = "DEL"
-        links.delete(sandbox, self.request.ifname)
+    def delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
+        if sandbox is not None:
+            attempt(self.delete_link, sandbox, found.ifname)
 
-    def delete_lease(self) -> None:
-        """IPAM's DEL, due in every path of DEL, whatever else is still there (containernetworking/cni#1167)."""
+    def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
+        if sandbox is not None:
+            attempt(self.delete_link, sandbox, self.request.ifname)
+
+    def delete_link(self, sandbox: Namespace, name: str) -> None:
+        self.machine.journal.why = "DEL"
+        links.delete(sandbox, name)
+
+    def delete_attachment(self, attempt: Attempts, found: Record | None) -> None:
+        """With IPAM's DEL, due in every path of DEL, whatever else is still there (containernetworking/cni#1167)."""
+        ipam = attempt(self.ipam)
+        # One of others may need the link to give the address back (dhcp); ours gives it to the next container at once.
+        if ipam is not None and not ipam.in_process:
+            attempt(self._release, ipam)
+        super().delete_attachment(attempt, found)
+        if ipam is not None and ipam.in_process:
+            attempt(self._release, ipam)
+
+    def _release(self, ipam: Delegate) -> None:
         self.machine.journal.why = "ipam.type"
-        ipam = self.ipam()
+        ipam.delete()
+
+    def collect(self, attempt: Attempts, valid: set[tuple[str, str]]) -> None:
+        ipam = attempt(self.ipam)
         if ipam is not None:
-            ipam.delete()
+            attempt(ipam.gc, valid)
 
     def status(self) -> None:
         self.validate()
@@ -229,13 +229,6 @@ class InterfacePlugin(Plugin):
             raise CniError(errors.PLUGIN_UNAVAILABLE, error.msg, error.details) from None  # it is not installed
         if ipam is not None:
             ipam.status()
-
-    def gc(self, valid: set[tuple[str, str]]) -> None:
-        attempt = Attempts()
-        ipam = attempt(self.ipam)
-        if ipam is not None:
-            attempt(ipam.gc, valid)
-        attempt.finish()
 
 
 def enable_ipv6(sandbox: Namespace, link: Link) -> None:

@@ -12,8 +12,6 @@ import posix
 from .. import record
 from ..host import addresses, links, sysctl
 from ..host.journal import HostError
-from ..record import Record
-from ..skel import Attempts
 from ..spec import errors
 from ..spec.address import Cidr
 from ..spec.errors import CniError
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
 
     from ..host.links import Link
     from ..host.namespace import Namespace
+    from ..record import Record
+    from ..skel import Attempts
 
 FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 NAME_ATTEMPTS = 10
@@ -60,14 +60,14 @@ class VethPlugin(InterfacePlugin):
             self.lease(ipam, result)
         self.host_name = f"veth{posix.urandom(4).hex()}"
         self.backend = masquerade.choose(self.machine, self.option.ipMasqBackend) if self.option.ipMasq else ""
-        self.remember(result)
-        self.lock = self._record({}).lock().acquire()  # until this process ends
+        self.remember_pair(result)
+        self.lock = self.record().lock().acquire()  # until this process ends
         finish_masquerading = self.start_masquerading(result)
         self.prepare_host()
         self.create_pair(result)
         if ipam is not None and not ipam.in_process:
             self.lease(ipam, result)
-            self.remember(result)
+            self.remember_pair(result)
             finish_masquerading = self.start_masquerading(result)
         self.wire(result)
         finish_masquerading()
@@ -114,7 +114,7 @@ class VethPlugin(InterfacePlugin):
                 if error.errno != errno.EEXIST or left == 0 or links.find(host, self.host_name) is None:
                     raise
                 self.host_name = f"veth{posix.urandom(4).hex()}"
-                self.remember(result)
+                self.remember_pair(result)
         shield(host, self.host_name)
         skip_dad(host, self.host_name)
 
@@ -185,7 +185,7 @@ class VethPlugin(InterfacePlugin):
                 if self.option.ipMasqBackend or not masquerade.falls_back(self.machine, error):
                     raise
                 self.backend = "nftables"
-                self.remember(result)
+                self.remember_pair(result)
                 masquerade.add(self.machine, self.owner(), self.backend, *arguments)
 
         return finish_or_fall_back
@@ -197,46 +197,21 @@ class VethPlugin(InterfacePlugin):
         """Whether another interface of the container is in the same network: iptables' chain is theirs together."""
         return bool(record.siblings(self.request.container_id, self.request.ifname, network, self.name))
 
-    def remember(self, result: Result) -> None:
-        """Write down, before it is made, what DEL will have to take away outside the container."""
-        self.machine.journal.why = "type"
-        facts = {
-            "netns": self.request.netns,
-            "namespace": self.sandbox.identity,
-            "hostInterface": self.host_name,
-            "backend": self.backend,
-            "masquerade": [str(ip.address) for ip in result.ips] if self.option.ipMasq else [],
-        }
-        self._record(facts).write(self.machine)
-
-    def _record(self, facts: dict[str, Any]) -> Record:
-        return Record(self.request.container_id, self.request.ifname, self.request.name, self.name, facts)
+    def remember_pair(self, result: Result) -> None:
+        self.remember(
+            hostInterface=self.host_name,
+            backend=self.backend,
+            masquerade=[str(ip.address) for ip in result.ips] if self.option.ipMasq else [],
+        )
 
     # --- DEL and GC
 
-    def delete(self) -> None:
-        """Take the attachment away: with what the record tells, else with what a Go plugin's names tell."""
-        attempt = Attempts()
-        found = attempt(record.of, self.request, self.name)
-        if found is not None and found.network != self.request.name:
-            self.request = self.request.renamed(found.network)  # the network was renamed since
-        sandbox = attempt(self.find_sandbox)
-        if found is not None:
-            self._delete_recorded(attempt, found, sandbox)
-        else:
-            self._delete_unrecorded(attempt, sandbox)
-        attempt(self.delete_lease)
-        if found is not None and not attempt.failures:
-            attempt(found.remove, self.machine)
-        record.remove_folder(self.request.container_id)
-        attempt.finish()
-
-    def _delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
+    def delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
         lock = attempt(found.lock().acquire)
         # The rules go while the kernel waits (RCU, 15-50 ms) before it lets go of the link.
         finish = attempt(self._start_unmasquerading, found)
-        if sandbox is not None and found.facts.get("namespace") in (None, sandbox.identity):
-            attempt(self.delete_link, sandbox)
+        if sandbox is not None:
+            attempt(self.delete_link, sandbox, found.ifname)
         attempt(self._delete_near_end, found.facts.get("hostInterface"))
         if finish is not None:
             attempt(finish)
@@ -256,11 +231,9 @@ class VethPlugin(InterfacePlugin):
         if isinstance(name, str) and links.find(self.machine.host, name) is not None:
             links.delete(self.machine.host, name)
 
-    def _delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
-        mine = self.request.container_id, self.request.ifname
-        # A path may lead to another container's namespace by now, of which this DEL must not take anything.
-        if sandbox is not None and not attempt(record.is_anothers, sandbox.identity, *mine):
-            attempt(self.delete_link, sandbox)
+    def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
+        if sandbox is not None:
+            attempt(self.delete_link, sandbox, self.request.ifname)
         if self.option.ipMasq:
             self.machine.journal.why = "ipMasq"
             owner = self.owner()
@@ -268,19 +241,10 @@ class VethPlugin(InterfacePlugin):
             keep = [address for other in others for address in _cidrs(other.facts.get("masquerade"))]
             attempt(masquerade.remove_by_name, self.machine, owner, keep)
 
-    def gc(self, valid: set[tuple[str, str]]) -> None:
-        attempt = Attempts()
-        self.machine.journal.why = "cni.dev/valid-attachments"
-        for found in attempt(record.all_of, self.request.name, self.name) or ():
-            if (found.container_id, found.ifname) not in valid:
-                before = len(attempt.failures)
-                self._delete_recorded(attempt, found, None)
-                if len(attempt.failures) == before:
-                    attempt(found.remove, self.machine)
+    def collect(self, attempt: Attempts, valid: set[tuple[str, str]]) -> None:
         if self.option.ipMasq:
             attempt(masquerade.collect, self.machine, self.request.name, valid)
-        attempt(super().gc, valid)
-        attempt.finish()
+        super().collect(attempt, valid)
 
     def status(self) -> None:
         super().status()

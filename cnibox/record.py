@@ -50,8 +50,13 @@ class Record:
         undo = self._unlink if older is None else lambda: self._put(older)
         machine.journal.run(say, lambda: self._put(data), undo)
 
+    def is_there(self) -> bool:
+        """Whether it has not been removed since it was read."""
+        return bool(_written(self.path))
+
     def lock(self) -> files.Lock:
         """The container's: its ADD holds it, and what that has started, which lives on when ADD itself is killed."""
+        self._make_folder()  # another DEL may have been faster; the lock must not become a file in its place
         return files.Lock(self.folder)
 
     def remove(self, machine: Machine) -> None:
@@ -59,12 +64,15 @@ class Record:
         machine.journal.run(f"rm -f {self.path}", self._unlink)
 
     def _put(self, data: bytes) -> None:
+        self._make_folder()
+        files.replace(self.path, data)
+
+    def _make_folder(self) -> None:
         with files.Doing(f"making folder {self.folder}"):
             try:
                 posix.mkdir(self.folder, 0o700)
             except FileExistsError:
                 pass
-        files.replace(self.path, data)
 
     def _unlink(self) -> None:
         for path in (self.path, f"{self.path}.new"):  # a killed ADD's draft; no plugin has such a name
@@ -105,6 +113,11 @@ def siblings(container_id: str, ifname: str, network: str, plugin: str) -> list[
     ]
 
 
+def parts(container_id: str, plugin: str) -> list[Record]:
+    """One plugin's parts in all attachments of a container, to whatever networks."""
+    return [record for record in _of_container(container_id) if record.plugin == plugin]
+
+
 def is_anothers(namespace: int, container_id: str, ifname: str) -> bool:
     """Whether that namespace (Namespace.identity) has an interface of that name which another container's ADD made."""
     return any(
@@ -117,13 +130,26 @@ def is_anothers(namespace: int, container_id: str, ifname: str) -> bool:
 
 def all_of(network: str, plugin: str) -> list[Record]:
     """Every attachment to a network that this plugin had a part in."""
+    return [record for record in everywhere(plugin) if record.network == network]
+
+
+def everywhere(plugin: str) -> list[Record]:
+    """Every attachment that this plugin had a part in, to whatever network."""
     containers = _listing(ATTACHMENTS)
-    return [
-        record
-        for container_id in containers
-        for record in _of_container(container_id)
-        if (record.network, record.plugin) == (network, plugin)
-    ]
+    return [record for container_id in containers for record in _of_container(container_id) if record.plugin == plugin]
+
+
+def everything() -> list[Record]:
+    """Every record on this machine, in the order in which the attachments were made."""
+    found = [record for container_id in _listing(ATTACHMENTS) for record in _of_container(container_id)]
+    return sorted(found, key=lambda record: _written(record.path))
+
+
+def _written(path: str) -> int:
+    try:
+        return posix.stat(path).st_mtime_ns
+    except OSError:
+        return 0  # it has gone since
 
 
 def _of_container(container_id: str) -> Iterator[Record]:

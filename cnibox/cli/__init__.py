@@ -13,6 +13,7 @@ from ..registry import PLUGINS
 from .install import install
 from .leases import leases, reclaim
 from .plugins import help_plugin, list_plugins
+from .repair import repair
 
 
 class Commands(click.Group):
@@ -43,6 +44,7 @@ commands.add_command(leases)
 commands.add_command(list_plugins)
 commands.add_command(help_plugin)
 commands.add_command(reclaim)
+commands.add_command(repair)
 
 
 def run() -> int:

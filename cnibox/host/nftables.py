@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 from .journal import HostError
 from .netlink import nft
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     Expression = dict[str, Any]
 
 RULE_WANTED = frozenset(("NFTA_RULE_HANDLE", "NFTA_RULE_USERDATA"))
+PLACED_WANTED = frozenset(("NFTA_RULE_TABLE", "NFTA_RULE_CHAIN", "NFTA_RULE_USERDATA"))
+CHAIN_WANTED = frozenset(("NFTA_CHAIN_TABLE", "NFTA_CHAIN_NAME"))
+FAMILIES = {nft.NFPROTO_INET: "inet", nft.NFPROTO_IPV4: "ip", nft.NFPROTO_IPV6: "ip6", nft.NFPROTO_BRIDGE: "bridge"}
+IFNAMSIZ = 16  # linux/if.h
 COMMENT_LIMIT = 128
 """Bytes of a rule's comment that nft(8) shows."""
 
@@ -78,6 +83,10 @@ class Table:
             *_comment("RULE", comment),
         )
 
+    def delete_chain(self, name: str) -> Request:
+        """A chain with its rules; nothing may lead to it any more."""
+        return self._request(nft.NFT_MSG_DELCHAIN, 0, ("NFTA_CHAIN_TABLE", self.name), ("NFTA_CHAIN_NAME", name))
+
     def flush_chain(self, chain: str) -> Request:
         """Every rule of a chain goes."""
         return self._request(nft.NFT_MSG_DELRULE, 0, *self._place(chain))
@@ -87,18 +96,38 @@ class Table:
 
     def comments(self, chain: str) -> list[tuple[int, str]]:
         """(handle, comment) of each rule of a chain; none without table or chain."""
-        body = {"nfgen_family": self.family, "attrs": self._place(chain)}
+        return [
+            (attribute(rule, "NFTA_RULE_HANDLE"), nft.unpack_comment(attribute(rule, "NFTA_RULE_USERDATA") or b""))
+            for rule in self._dump(nft.NFT_MSG_GETRULE, self._place(chain), RULE_WANTED, f"chain {chain}")
+        ]
+
+    def rules(self) -> list[tuple[str, str]]:
+        """(chain, comment) of each rule of the table; none without it."""
+        found = self._dump(nft.NFT_MSG_GETRULE, [("NFTA_RULE_TABLE", self.name)], PLACED_WANTED, "rules")
+        return [
+            (attribute(rule, "NFTA_RULE_CHAIN"), nft.unpack_comment(attribute(rule, "NFTA_RULE_USERDATA") or b""))
+            for rule in found
+            if attribute(rule, "NFTA_RULE_TABLE") == self.name
+        ]
+
+    def chains(self) -> set[str]:
+        """The names of the table's chains; none without the table."""
+        found = self._dump(nft.NFT_MSG_GETCHAIN, [("NFTA_CHAIN_TABLE", self.name)], CHAIN_WANTED, "chains")
+        return {
+            attribute(chain, "NFTA_CHAIN_NAME")
+            for chain in found
+            if attribute(chain, "NFTA_CHAIN_TABLE") == self.name  # kernels tell those of all the family's tables
+        }
+
+    def _dump(self, kind: int, attributes: list[tuple[str, Any]], wanted: frozenset[str], what: str) -> list[Any]:
         with open_socket(self.namespace) as socket:
             try:
-                found = socket.dump(nft.NFT_MSG_GETRULE, body, RULE_WANTED)
+                return socket.dump(kind, {"nfgen_family": self.family, "attrs": attributes}, wanted)
             except NetlinkError as error:
                 if error.errno in (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL):
                     return []
-                raise HostError(error.errno or errno.EIO, f"nft list chain inet {self.name} {chain}") from None
-        return [
-            (attribute(rule, "NFTA_RULE_HANDLE"), nft.unpack_comment(attribute(rule, "NFTA_RULE_USERDATA") or b""))
-            for rule in found
-        ]
+                say = f"nft list {what} of table {FAMILIES[self.family]} {self.name}"
+                raise HostError(error.errno or errno.EIO, say) from None
 
     def commit(self, say: str, *requests: Request) -> None:
         """Carry them out all together or not at all; the kernel's refusal becomes a HostError that tells `say`."""
@@ -136,6 +165,39 @@ def destination(packed: bytes, prefix: int = 128, *, negate: bool = False) -> li
     return _address(16 if len(packed) == 4 else 24, packed, prefix, negate)
 
 
+def ethernet_source(mac: bytes) -> list[Expression]:
+    """ether saddr, in a table of family bridge."""
+    return [_payload(6, len(mac), nft.NFT_PAYLOAD_LL_HEADER), _compare(nft.NFT_CMP_EQ, mac)]
+
+
+def input_interface(name: str) -> list[Expression]:
+    """iifname."""
+    return [_meta(nft.NFT_META_IIFNAME), _compare(nft.NFT_CMP_EQ, name.encode().ljust(IFNAMSIZ, b"\0"))]
+
+
+def output_interface(name: str, *, negate: bool = False) -> list[Expression]:
+    """oifname."""
+    operator = nft.NFT_CMP_NEQ if negate else nft.NFT_CMP_EQ
+    return [_meta(nft.NFT_META_OIFNAME), _compare(operator, name.encode().ljust(IFNAMSIZ, b"\0"))]
+
+
+def source_in(name: str, version: int) -> list[Expression]:
+    """ip saddr, or ip6 saddr, is in the set of that name."""
+    return [_payload(*((12, 4) if version == 4 else (8, 16))), _lookup(name)]
+
+
+def destination_in(name: str, version: int) -> list[Expression]:
+    """ip daddr, or ip6 daddr, is in the set of that name."""
+    return [_payload(*((16, 4) if version == 4 else (24, 16))), _lookup(name)]
+
+
+def of_connection() -> list[Expression]:
+    """ct state established,related."""
+    states = nft.NF_CT_STATE_ESTABLISHED | nft.NF_CT_STATE_RELATED
+    state = _expression("ct", ("NFTA_CT_DREG", nft.NFT_REG_1), ("NFTA_CT_KEY", nft.NFT_CT_STATE))
+    return [state, _bitwise(states.to_bytes(4, sys.byteorder)), _compare(nft.NFT_CMP_NEQ, bytes(4))]
+
+
 def masquerade() -> list[Expression]:
     return [{"attrs": [("NFTA_EXPR_NAME", "masq")]}]
 
@@ -160,14 +222,18 @@ def _address(offset: int, packed: bytes, prefix: int, negate: bool) -> list[Expr
     return [_payload(offset, length), _bitwise(mask), _compare(operator, network)]
 
 
-def _payload(offset: int, length: int) -> Expression:
+def _payload(offset: int, length: int, base: int = nft.NFT_PAYLOAD_NETWORK_HEADER) -> Expression:
     return _expression(
         "payload",
         ("NFTA_PAYLOAD_DREG", nft.NFT_REG_1),
-        ("NFTA_PAYLOAD_BASE", nft.NFT_PAYLOAD_NETWORK_HEADER),
+        ("NFTA_PAYLOAD_BASE", base),
         ("NFTA_PAYLOAD_OFFSET", offset),
         ("NFTA_PAYLOAD_LEN", length),
     )
+
+
+def _lookup(name: str) -> Expression:
+    return _expression("lookup", ("NFTA_LOOKUP_SREG", nft.NFT_REG_1), ("NFTA_LOOKUP_SET", name))
 
 
 def _bitwise(mask: bytes) -> Expression:

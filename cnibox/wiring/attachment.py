@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..host.namespace import Namespace
+    from ..host.namespace import Machine, Namespace
 
 NOT_A_NAMESPACE = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR, errno.EACCES)
 """Of a path that led to one: a plain file is left where a namespace was mounted before a reboot."""
@@ -36,6 +36,11 @@ class AttachmentPlugin(Plugin):
 
     def collect(self, attempt: Attempts, valid: set[tuple[str, str]]) -> None:
         """Take away what is recorded nowhere, and belongs to this network and to no valid attachment."""
+
+    @staticmethod
+    def repair(machine: Machine, found: Record) -> list[str]:
+        """Put back what a living attachment's record tells of and somebody flushed; what that was, in words."""
+        return []
 
     # --- the container's namespace
 
@@ -100,17 +105,21 @@ class AttachmentPlugin(Plugin):
         for found in attempt(record.all_of, self.request.name, self.name) or ():
             if (found.container_id, found.ifname) not in valid:
                 before = len(attempt.failures)
-                self.delete_recorded(attempt, found, self._namespace_of(found))
+                self.delete_recorded(attempt, found, self.namespace_of(found))
                 if len(attempt.failures) == before:
                     attempt(found.remove, self.machine)
         self.collect(attempt, valid)
         attempt.finish()
 
-    def _namespace_of(self, found: Record) -> Namespace | None:
-        """The namespace in which a recorded ADD worked, unless it is gone or its path leads to another by now."""
-        path = found.facts.get("netns")
-        try:
-            sandbox = self.machine.open(path) if isinstance(path, str) else None
-        except HostError:
-            return None
-        return sandbox if sandbox is not None and sandbox.identity == found.facts.get("namespace") else None
+    def namespace_of(self, found: Record) -> Namespace | None:
+        return namespace_of(self.machine, found)
+
+
+def namespace_of(machine: Machine, found: Record) -> Namespace | None:
+    """The namespace in which a recorded ADD worked, unless it is gone or its path leads to another by now."""
+    path = found.facts.get("netns")
+    try:
+        sandbox = machine.open(path) if isinstance(path, str) else None
+    except HostError:
+        return None
+    return sandbox if sandbox is not None and sandbox.identity == found.facts.get("namespace") else None

@@ -6,12 +6,7 @@ DEL cleans up after the other's ADD. Both modules have the same functions; only 
 
 from __future__ import annotations
 
-from .. import log
-from ..host import iptables
-from ..host.journal import HostError
 from ..skel import Attempts
-from ..spec import errors
-from ..spec.errors import CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,15 +16,6 @@ if TYPE_CHECKING:
     from ..host.namespace import Machine
     from ..spec.address import Cidr
     from .owner import Owner
-
-
-def choose(machine: Machine, wanted: str | None) -> str:
-    """The backend, as the reference chooses: iptables unless it is unusable and nftables is usable."""
-    if wanted:
-        return wanted
-    if iptables.program(4, "-restore") is None and _backend("nftables").usable(machine):
-        return "nftables"
-    return "iptables"
 
 
 def add(
@@ -42,14 +28,6 @@ def add(
     """
     finish: Callable[[], None] = _backend(backend).add(machine, owner, addresses, shared_chain, lock)
     return finish
-
-
-def falls_back(machine: Machine, error: HostError) -> bool:
-    """Whether iptables is there but cannot work on this kernel, and nftables can; asked after it has failed."""
-    if _backend("iptables").usable(machine) or not _backend("nftables").usable(machine):
-        return False
-    log.warning(f"iptables is unusable, nftables takes its place: {error}")
-    return True
 
 
 def remove(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr]) -> Callable[[], None]:
@@ -81,17 +59,6 @@ def missing(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr])
     """Those of the addresses that are not masqueraded."""
     found: list[Cidr] = _backend(backend).missing(machine, owner, addresses)
     return found
-
-
-def require_usable(machine: Machine, wanted: str | None) -> None:
-    """CniError 50 when no packet filter could do it."""
-    backend = choose(machine, wanted)
-    if backend == "iptables" and iptables.program(4, "-restore") is None:
-        text = "ipMasq needs iptables-restore, which is not installed"
-        raise CniError(errors.PLUGIN_UNAVAILABLE, text, 'install iptables, or set "ipMasqBackend": "nftables"')
-    if backend == "nftables" and not _backend("nftables").usable(machine):
-        text = "ipMasq needs nftables, which this kernel does not have"
-        raise CniError(errors.PLUGIN_UNAVAILABLE, text, "load the module nf_tables")
 
 
 def _backend(name: str) -> ModuleType:

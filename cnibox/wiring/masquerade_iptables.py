@@ -33,11 +33,6 @@ def chain_of(owner: Owner) -> str:
     return f"CNI-{digest(owner.network + owner.container_id, 24)}"
 
 
-def usable(machine: Machine) -> bool:
-    """Whether iptables works here."""
-    return iptables.usable(4)
-
-
 def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int) -> Callable[[], None]:
     """Begin to add the rules; the function returned waits until they are there."""
     running: list[Restore] = []

@@ -43,11 +43,6 @@ def prefix_of(owner: Owner) -> str:
     return f"{digest(owner.network, 16)}-{digest(f'{owner.ifname}:{owner.container_id}', 16)}"
 
 
-def usable(machine: Machine) -> bool:
-    """Whether this kernel has nftables, and lets us see it."""
-    return nftables.usable(machine.host)
-
-
 def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int) -> Callable[[], None]:
     """Add the rules, and table and chains where they are missing; the function returned has nothing to wait for."""
     table = _table(machine)

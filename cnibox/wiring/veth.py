@@ -17,7 +17,7 @@ from ..spec.address import Cidr
 from ..spec.errors import CniError
 from ..spec.options import Bool, Int, OneOf, Option, Options
 from ..spec.result import Interface, Result
-from . import masquerade
+from . import backends, masquerade
 from .interface import DAD_LIMIT, InterfacePlugin, require
 from .owner import Owner
 from .sharing import Hold
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..host.links import Link
-    from ..host.namespace import Namespace
+    from ..host.namespace import Machine, Namespace
     from ..record import Record
     from ..skel import Attempts
 
@@ -59,7 +59,7 @@ class VethPlugin(InterfacePlugin):
         if ipam is not None and ipam.in_process:
             self.lease(ipam, result)
         self.host_name = f"veth{posix.urandom(4).hex()}"
-        self.backend = masquerade.choose(self.machine, self.option.ipMasqBackend) if self.option.ipMasq else ""
+        self.backend = backends.choose(self.machine, self.option.ipMasqBackend) if self.option.ipMasq else ""
         self.remember_pair(result)
         self.lock = self.record().lock().acquire()  # until this process ends
         finish_masquerading = self.start_masquerading(result)
@@ -162,7 +162,7 @@ class VethPlugin(InterfacePlugin):
             return
         found = record.of(self.request, self.name)
         facts = found.facts if found is not None else {}
-        backend = str(facts.get("backend") or masquerade.choose(self.machine, self.option.ipMasqBackend))
+        backend = str(facts.get("backend") or backends.choose(self.machine, self.option.ipMasqBackend))
         addresses = _cidrs(facts.get("masquerade")) or [ip.address for ip in self.own(result)]
         missing = masquerade.missing(self.machine, self.owner(), backend, addresses)
         require(not missing, f"not masqueraded by {backend}: {', '.join(map(str, missing))}")
@@ -182,7 +182,7 @@ class VethPlugin(InterfacePlugin):
             try:
                 finish()
             except HostError as error:
-                if self.option.ipMasqBackend or not masquerade.falls_back(self.machine, error):
+                if self.option.ipMasqBackend or not backends.falls_back(self.machine, error):
                     raise
                 self.backend = "nftables"
                 self.remember_pair(result)
@@ -246,10 +246,21 @@ class VethPlugin(InterfacePlugin):
             attempt(masquerade.collect, self.machine, self.request.name, valid)
         super().collect(attempt, valid)
 
+    @staticmethod
+    def repair(machine: Machine, found: Record) -> list[str]:
+        owner = Owner(found.network, found.container_id, found.ifname)
+        addresses, backend = _cidrs(found.facts.get("masquerade")), str(found.facts.get("backend"))
+        if not addresses or not masquerade.missing(machine, owner, backend, addresses):
+            return []
+        masquerade.remove(machine, owner, backend, addresses)()
+        shared = bool(record.siblings(found.container_id, found.ifname, found.network, found.plugin))
+        masquerade.add(machine, owner, backend, addresses, shared, -1)()
+        return [f"masquerading of {', '.join(str(address.address) for address in addresses)} ({backend})"]
+
     def status(self) -> None:
         super().status()
         if self.option.ipMasq:
-            masquerade.require_usable(self.machine, self.option.ipMasqBackend)
+            backends.require_usable(self.machine, self.option.ipMasqBackend, "ipMasq", "ipMasqBackend")
 
 
 def shield(host: Namespace, name: str, *, shared: bool = False) -> None:

@@ -391,6 +391,7 @@ def header_numbers() -> dict[str, int]:
         "pkt_sched",
         "pkt_cls",
         "tc_act/tc_mirred",
+        "netfilter_bridge",
         "netlink",
         "if_ether",
         "if_tun",

@@ -1,0 +1,93 @@
+"""MAC-spoof check: a container's frames carry the MAC address that it was given, or are dropped at the bridge's port.
+
+    table bridge nat {
+        chain PREROUTING {
+            type filter hook prerouting priority -300; policy accept;
+            iifname "veth01234567" jump cni-br-iface-c1-eth0 comment "macspoofchk-c1-eth0"
+        }
+        chain cni-br-iface-c1-eth0 {
+            jump cni-br-iface-c1-eth0-mac comment "macspoofchk-c1-eth0"
+        }
+        chain cni-br-iface-c1-eth0-mac {
+            ether saddr 02:00:00:00:00:01 return comment "macspoofchk-c1-eth0"
+            drop comment "macspoofchk-c1-eth0"
+        }
+    }
+
+Table, chains and comments have the reference's names; table and base chain stay.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..host import nftables
+from ..host.journal import HostError
+from ..host.netlink.nft import NF_BR_PRE_ROUTING, NF_DROP, NFPROTO_BRIDGE, NFT_JUMP, NFT_RETURN, PRIORITY_BRIDGE_DSTNAT
+from ..host.nftables import Table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..host.namespace import Machine
+    from ..host.nftables import Request
+
+BASE_CHAIN = "PREROUTING"
+
+
+class SpoofCheck:
+    """The check of one attachment."""
+
+    def __init__(self, machine: Machine, container_id: str, ifname: str) -> None:
+        self.journal = machine.journal
+        self.table = Table(machine.host, NFPROTO_BRIDGE, "nat")
+        self.comment = f"macspoofchk-{container_id}-{ifname}"
+        self.port_chain = f"cni-br-iface-{container_id}-{ifname}"
+        self.mac_chain = f"{self.port_chain}-mac"
+
+    def add(self, port: str, mac: str) -> None:
+        """Check what comes in by that port of the bridge; one transaction, so that nothing passes by a half of it."""
+        say = f"nft add rule bridge nat {BASE_CHAIN} iifname {port} ether saddr != {mac} drop"
+        table, comment = self.table, self.comment
+        jump = nftables.input_interface(port) + nftables.verdict(NFT_JUMP, self.port_chain)
+        same = nftables.ethernet_source(bytes.fromhex(mac.replace(":", ""))) + nftables.verdict(NFT_RETURN)
+        requests = (
+            table.add(),
+            table.add_chain(BASE_CHAIN, ("filter", NF_BR_PRE_ROUTING, PRIORITY_BRIDGE_DSTNAT)),
+            table.add_chain(self.port_chain),
+            table.add_chain(self.mac_chain),
+            table.flush_chain(self.port_chain),
+            table.flush_chain(self.mac_chain),
+            table.add_rule(BASE_CHAIN, jump, comment),
+            table.add_rule(self.port_chain, nftables.verdict(NFT_JUMP, self.mac_chain), comment),
+            table.add_rule(self.mac_chain, same, comment),
+            table.add_rule(self.mac_chain, nftables.verdict(NF_DROP), comment),
+        )
+        try:
+            self.journal.run(say, lambda: table.commit(say, *requests), self._remove)
+        except HostError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOENT):
+                error.hint = "the kernel must have nftables for bridges (modprobe nft_meta_bridge nf_tables)"
+            raise
+
+    def remove(self) -> None:
+        """It may be gone already."""
+        if self._handles() or self._chains():
+            self.journal.run(f"nft delete chain bridge nat {self.port_chain} # and what leads to it", self._remove)
+
+    def is_there(self) -> bool:
+        """Whether every rule of it is."""
+        rules = len(self.table.comments(self.port_chain)), len(self.table.comments(self.mac_chain))
+        return bool(self._handles()) and rules == (1, 2)
+
+    def _handles(self) -> list[int]:
+        return [handle for handle, comment in self.table.comments(BASE_CHAIN) if comment == self.comment]
+
+    def _chains(self) -> list[str]:
+        there = self.table.chains()
+        return [name for name in (self.port_chain, self.mac_chain) if name in there]
+
+    def _remove(self) -> None:
+        requests: list[Request] = [self.table.delete_rule(BASE_CHAIN, handle) for handle in self._handles()]
+        requests += [self.table.delete_chain(name) for name in self._chains()]
+        if requests:
+            self.table.commit(f"nft delete chain bridge nat {self.port_chain}", *requests)

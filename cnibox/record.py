@@ -135,8 +135,13 @@ def all_of(network: str, plugin: str) -> list[Record]:
 
 def everywhere(plugin: str) -> list[Record]:
     """Every attachment that this plugin had a part in, to whatever network."""
-    containers = _listing(ATTACHMENTS)
-    return [record for container_id in containers for record in _of_container(container_id) if record.plugin == plugin]
+    return list(each(plugin))
+
+
+def each(plugin: str) -> Iterator[Record]:
+    """The same, read one by one: who has found enough stops."""
+    for container_id in _listing(ATTACHMENTS):
+        yield from _of_container(container_id, plugin)
 
 
 def everything() -> list[Record]:
@@ -152,10 +157,11 @@ def _written(path: str) -> int:
         return 0  # it has gone since
 
 
-def _of_container(container_id: str) -> Iterator[Record]:
+def _of_container(container_id: str, wanted: str = "") -> Iterator[Record]:
+    """The container's records, or those of one plugin."""
     for name in _listing(f"{ATTACHMENTS}/{container_id}"):
         ifname, network, plugin = (name.split(":") + ["", ""])[:3]
-        if plugin:
+        if plugin and wanted in ("", plugin):
             yield Record(container_id, ifname, network, plugin, _facts(f"{ATTACHMENTS}/{container_id}/{name}"))
 
 

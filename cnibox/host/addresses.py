@@ -34,11 +34,22 @@ class Assigned:
 
     def __init__(self, message: dict[str, Any]) -> None:
         found = dict(message["attrs"])
+        self.message = message
         self.text = f"{found.get('IFA_LOCAL') or found['IFA_ADDRESS']}/{message['prefixlen']}"
         self.version = 6 if message["family"] == AF_INET6 else 4
         self.index: int = message["index"]
         self.scope: int = message["scope"]
         self.flags: int = found.get("IFA_FLAGS", message["flags"])
+
+    @classmethod
+    def unpacked(cls, text: str) -> Assigned:
+        """An address from what `packed` gave; ValueError when that is something else."""
+        data = bytes.fromhex(text)
+        return cls(rtnl.FAMILY.decode("ifaddrmsg", data, 0, len(data)))
+
+    def packed(self) -> str:
+        """All of it in hexadecimal, to be written down."""
+        return rtnl.FAMILY.encode("ifaddrmsg", self.message).hex()
 
 
 def of(namespace: Namespace, link: Link, *families: int) -> list[Assigned]:
@@ -79,6 +90,18 @@ def remove(namespace: Namespace, link: Link, address: Address) -> None:
         attempt(lambda: namespace.send(f"undo: {say}", message), errno.EEXIST)
 
     namespace.change(say, _message(rtnl.RTM_DELADDR, 0, link, address, False), undo, shared=True)
+
+
+def put_back(namespace: Namespace, link: Link, address: Assigned, do: routes.Do) -> None:
+    """Assign an IPv6 address that the link had, unless it is there; it is not probed for duplicates again.
+
+    `do`: namespace.change or namespace.send.
+    """
+    attributes = [pair for pair in address.message["attrs"] if pair[0] != "IFA_FLAGS"]
+    attributes.append(("IFA_FLAGS", address.flags & ~IFA_F_TENTATIVE | IFA_F_NODAD))
+    message = (rtnl.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, {**address.message, "attrs": attributes})
+    say = f"{namespace.ip} address add {address.text} dev {link.name} nodad"
+    attempt(lambda: do(say, message), errno.EEXIST)
 
 
 def removal(namespace: Namespace, link: Link, address: Address) -> Undo:

@@ -113,17 +113,22 @@ class Lock:
             return posix.open(name, posix.O_RDWR | posix.O_CREAT | SAFE, self.mode, dir_fd=self.dir_fd)
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + self.limit
-        pause = 0.0005
-        while True:
-            try:
-                return fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    reason = f"not to be had for {self.limit:g} s"
-                    raise HostError(errno.EAGAIN, f"locking {self.path}", reason, _holder(self.fd)) from None
-            time.sleep(pause)
-            pause = min(2 * pause, 0.02)
+        lock_open(self.fd, self.path, self.limit)
+
+
+def lock_open(fd: int, path: str, limit: float = LOCK_LIMIT) -> None:
+    """The same lock on a file that is open already; it is held until that is closed, or this process ends."""
+    deadline = time.monotonic() + limit
+    pause = 0.0005
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                reason = f"not to be had for {limit:g} s"
+                raise HostError(errno.EAGAIN, f"locking {path}", reason, _holder(fd)) from None
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
 
 
 def _holder(fd: int) -> str:

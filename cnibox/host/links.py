@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 READY_LIMIT = 5.0
 """Seconds for a link to become operational: it takes less than one millisecond on an idle machine."""
 
+NAME_LIMIT = 15
+"""Bytes of a name (IFNAMSIZ - 1); alternative names may be longer."""
+
 WANTED = frozenset(
     (
         "IFLA_IFNAME",
@@ -31,7 +34,9 @@ WANTED = frozenset(
         "IFLA_MTU",
         "IFLA_MASTER",
         "IFLA_LINK",
+        "IFLA_LINK_NETNSID",
         "IFLA_OPERSTATE",
+        "IFLA_IFALIAS",
         "IFLA_LINKINFO",
         "IFLA_INFO_KIND",
         "IFLA_INFO_SLAVE_DATA",
@@ -45,8 +50,9 @@ WANTED = frozenset(
 class Link:
     """A link as the kernel tells it (linux/if_link.h).
 
-    `port` holds the settings of a bridge's port, if it is one; `data` those of its kind, `alias` and `txqlen` are told
-    by `describe` alone.
+    `peer_index` and `peer_namespace` (by its number in this one, None: this one) are those of a veth's other end.
+    `port` holds the settings of a bridge's port, if it is one; `data` those of its kind and `txqlen` are told by
+    `describe` alone.
     """
 
     def __init__(self, message: dict[str, Any]) -> None:
@@ -59,6 +65,7 @@ class Link:
         self.mtu: int = found.get("IFLA_MTU", 0)
         self.master: int = found.get("IFLA_MASTER", 0)
         self.peer_index: int = found.get("IFLA_LINK", 0)
+        self.peer_namespace: int | None = found.get("IFLA_LINK_NETNSID")
         self.operstate: str = found.get("IFLA_OPERSTATE", "UNKNOWN")
         self.kind: str = info.get("IFLA_INFO_KIND", "")
         self.alias: str = found.get("IFLA_IFALIAS", "")
@@ -82,8 +89,9 @@ class Link:
 
 
 def find(namespace: Namespace, name: str) -> Link | None:
-    """The link of that name, or None."""
-    return _query(namespace, f"{namespace.ip} link show {name}", {"attrs": [("IFLA_IFNAME", name)]})
+    """The link of that name or alternative name, or None."""
+    key = "IFLA_IFNAME" if len(name.encode()) <= NAME_LIMIT else "IFLA_ALT_IFNAME"
+    return _query(namespace, f"{namespace.ip} link show {name}", {"attrs": [(key, name)]})
 
 
 def at(namespace: Namespace, index: int) -> Link | None:
@@ -114,6 +122,12 @@ def knows(namespace: Namespace, kind: str) -> bool:
     except HostError as error:
         return error.errno != errno.EOPNOTSUPP
     return True
+
+
+def every(namespace: Namespace) -> list[Link]:
+    """All links."""
+    body = {"attrs": [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]}
+    return [Link(message) for message in namespace.dump(f"{namespace.ip} link show", rtnl.RTM_GETLINK, body, WANTED)]
 
 
 def ports(namespace: Namespace, bridge: Link) -> list[Link]:
@@ -215,6 +229,23 @@ def pin_mac(namespace: Namespace, name: str) -> None:
     namespace.change(f"{namespace.ip} link set {name} address {link.mac}", message, shared=True)
 
 
+def change(namespace: Namespace, link: Link, attributes: Attributes, say: str) -> None:
+    """Change a link that goes with a failed ADD; `say` as in `ip link set X ...`."""
+    message = (rtnl.RTM_NEWLINK, 0, {"index": link.index, "attrs": attributes})
+    namespace.change(f"{namespace.ip} link set {link.name} {say}", message)
+
+
+def set_mac(namespace: Namespace, link: Link, mac: str, undo: Undo | None = None) -> None:
+    message = (rtnl.RTM_NEWLINK, 0, {"index": link.index, "attrs": [("IFLA_ADDRESS", mac)]})
+    namespace.change(f"{namespace.ip} link set {link.name} address {mac}", message, undo)
+
+
+def rename(namespace: Namespace, link: Link, name: str, undo: Undo | None = None) -> None:
+    """Give a link another name; older kernels want it down."""
+    message = (rtnl.RTM_NEWLINK, 0, {"index": link.index, "attrs": [("IFLA_IFNAME", name)]})
+    namespace.change(f"{namespace.ip} link set {link.name} name {name}", message, undo)
+
+
 def set_down(namespace: Namespace, link: Link) -> None:
     namespace.change(f"{namespace.ip} link set {link.name} down", _flags_message(link, 0, IFF_UP))
 
@@ -233,9 +264,21 @@ def set_promiscuous(namespace: Namespace, link: Link, *, shared: bool = False) -
 
 def set_port(namespace: Namespace, link: Link, settings: Attributes, say: str) -> None:
     """Change settings of a bridge's port; `say` as in `bridge link set dev X ...`. Goes with its link."""
+    namespace.change(f"bridge link set dev {link.name} {say}", _port_message(link, settings))
+
+
+def set_isolated(namespace: Namespace, port: Link, isolated: bool) -> None:
+    """Let a bridge's port reach no other isolated one, or do so again; it may be gone by the undo."""
+    say = f"bridge link set dev {port.name} isolated"
+    message, undo = (_port_message(port, [("IFLA_BRPORT_ISOLATED", int(on))]) for on in (isolated, not isolated))
+    words = ("off", "on") if isolated else ("on", "off")
+    undone = f"{say} {words[0]}"
+    namespace.change(f"{say} {words[1]}", message, lambda: attempt(lambda: namespace.send(undone, undo), errno.ENODEV))
+
+
+def _port_message(link: Link, settings: Attributes) -> Message:
     slave = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", {"attrs": settings})]}
-    body = {"index": link.index, "attrs": [("IFLA_LINKINFO", slave)]}
-    namespace.change(f"bridge link set dev {link.name} {say}", (rtnl.RTM_NEWLINK, 0, body))
+    return rtnl.RTM_NEWLINK, 0, {"index": link.index, "attrs": [("IFLA_LINKINFO", slave)]}
 
 
 def delete(namespace: Namespace, name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from .journal import HostError
+from .namespace import attempt
 from .netlink import rtnl
 from .netlink.rtnl import (
     AF_INET,
@@ -14,17 +15,26 @@ from .netlink.rtnl import (
     RT_TABLE_MAIN,
     RTN_LOCAL,
     RTN_UNICAST,
+    RTNH_F_ONLINK,
     RTPROT_BOOT,
     RTPROT_UNSPEC,
 )
-from .netlink.socket import NLM_F_CREATE
+from .netlink.socket import NLM_F_APPEND, NLM_F_CREATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from .links import Link
-    from .namespace import Namespace
+    from .namespace import Message, Namespace
+
+    Do = Callable[[str, Message], object]
+
+_IP6_PRIORITY = 1024
+"""Of a route that is added without one (IP6_RT_PRIO_USER)."""
+_NOT_COPIED = ("RTA_TABLE", "RTA_CACHEINFO", "RTA_EXPIRES", 30)  # 30: RTA_NH_ID, which the next hops stand beside
+_GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV)
 
 
 class Route:
@@ -32,6 +42,7 @@ class Route:
 
     def __init__(self, message: dict[str, Any]) -> None:
         found = dict(message["attrs"])
+        self.message = message
         everything = "0.0.0.0" if message["family"] == AF_INET else "::"
         self.version = 4 if message["family"] == AF_INET else 6
         self.dst = f"{found.get('RTA_DST', everything)}/{message['dst_len']}"
@@ -42,15 +53,78 @@ class Route:
         self.priority: int = found.get("RTA_PRIORITY", 0)
         self.scope: int = message["scope"]
         self.type: int = message["type"]
+        self.proto: int = message["proto"]
         self.hops = [(hop["oif"], dict(hop["attrs"]).get("RTA_GATEWAY", "")) for hop in found.get("RTA_MULTIPATH", ())]
+
+    @classmethod
+    def made(cls, link: Link, dst: str, gateway: str = "", *, source: str = "", scope: int = 0) -> Route:
+        """A route through a link that is not there yet, for `put`."""
+        body = _body(link, dst, gateway, source, scope, 0)
+        body["attrs"] += [("RTA_PRIORITY", _IP6_PRIORITY)] * (":" in dst)
+        return cls(body)
+
+    @classmethod
+    def unpacked(cls, text: str) -> Route:
+        """A route from what `packed` gave; ValueError when that is something else."""
+        data = bytes.fromhex(text)
+        return cls(rtnl.FAMILY.decode("rtmsg", data, 0, len(data)))
+
+    def packed(self) -> str:
+        """All of it in hexadecimal, to be written down."""
+        return rtnl.FAMILY.encode("rtmsg", self.message).hex()
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells it from the other routes of its table."""
+        hops = tuple(self.hops)
+        return self.version, self.dst, self.priority, self.proto, self.gateway, self.source, self.index, hops
+
+    @property
+    def gateways(self) -> list[str]:
+        return [gateway for gateway in (self.gateway, *(via for _, via in self.hops)) if gateway]
+
+    @property
+    def is_default(self) -> bool:
+        return self.dst.endswith("/0")
+
+    def leads_through(self, link: Link) -> bool:
+        """Whether all packets that it routes leave by that link."""
+        return {self.index} | {index for index, _ in self.hops} <= {0, link.index} and bool(self.index or self.hops)
+
+    def into(self, table: int) -> Route:
+        """The same route for another table, without what the kernel tells of its state."""
+        attributes = [pair for pair in self.message["attrs"] if pair[0] not in _NOT_COPIED]
+        attributes += [("RTA_TABLE", table)] * (table > 255)
+        for name, value in attributes:
+            for hop in value if name == "RTA_MULTIPATH" else ():
+                hop["flags"] &= RTNH_F_ONLINK
+        flags = self.message.get("flags", 0) & RTNH_F_ONLINK
+        place = {"table": table if table <= 255 else 0, "flags": flags, "attrs": attributes}
+        return Route({**self.message, **place})
+
+    def __str__(self) -> str:
+        text = (
+            self.dst
+            + "".join(f" via {gateway}" for gateway in self.gateways)
+            + f" src {self.source}" * bool(self.source)
+        )
+        return (
+            text
+            + f" table {self.table}" * (self.table != RT_TABLE_MAIN)
+            + f" metric {self.priority}" * bool(self.priority)
+        )
+
+
+def everything(namespace: Namespace, version: int) -> list[Route]:
+    """All routes of one IP version, of every type, in every table."""
+    body = {"family": AF_INET if version == 4 else AF_INET6, "attrs": []}
+    say = f"{namespace.ip} -{version} route show table all"
+    return [Route(message) for message in namespace.dump(say, rtnl.RTM_GETROUTE, body)]
 
 
 def of(namespace: Namespace, version: int) -> list[Route]:
     """All unicast routes of one IP version, in every table."""
-    body = {"family": AF_INET if version == 4 else AF_INET6, "attrs": []}
-    say = f"{namespace.ip} -{version} route show table all"
-    found = [Route(message) for message in namespace.dump(say, rtnl.RTM_GETROUTE, body)]
-    return [route for route in found if route.type == RTN_UNICAST]
+    return [route for route in everything(namespace, version) if route.type == RTN_UNICAST]
 
 
 def default_interface(namespace: Namespace) -> int:
@@ -64,15 +138,29 @@ def default_interface(namespace: Namespace) -> int:
 
 
 def is_local(namespace: Namespace, address: str) -> bool:
-    """Whether packets to that IPv6 address are for the namespace itself."""
-    body = {"family": AF_INET6, "dst_len": 128, "attrs": [("RTA_DST", address)]}
+    """Whether packets to that address are for the namespace itself."""
+    found = _looked_up(namespace, address)
+    return found is not None and found["type"] == RTN_LOCAL
+
+
+def interface_to(namespace: Namespace, address: str) -> int:
+    """The index of the interface by which packets to that address leave; 0: there is no route."""
+    found = _looked_up(namespace, address)
+    return int(dict(found["attrs"]).get("RTA_OIF", 0)) if found is not None else 0
+
+
+def _looked_up(namespace: Namespace, address: str) -> dict[str, Any] | None:
+    """What the kernel would do with a packet to that address."""
+    family, bits = (AF_INET6, 128) if ":" in address else (AF_INET, 32)
+    body = {"family": family, "dst_len": bits, "attrs": [("RTA_DST", address)]}
     try:
         answers = namespace.send(f"{namespace.ip} route get {address}", (rtnl.RTM_GETROUTE, 0, body))
     except HostError as error:
-        if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-            return False
+        if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES):  # unreachable, blackhole
+            return None
         raise
-    return bool(answers[0]["type"] == RTN_LOCAL)
+    found: dict[str, Any] = answers[0]
+    return found
 
 
 def add(
@@ -103,6 +191,38 @@ def remove(namespace: Namespace, link: Link, dst: str) -> None:
     """Remove the main table's route to a destination through a link."""
     body = {**_body(link, dst, "", "", RT_SCOPE_NOWHERE, 0), "proto": RTPROT_UNSPEC}  # whoever made it
     namespace.change(f"{namespace.ip} route delete {dst} dev {link.name}", (rtnl.RTM_DELROUTE, 0, body))
+
+
+def put(namespace: Namespace, link: Link, route: Route) -> None:
+    """Add a route (Route.into, Route.made) that is not there, behind others to the same destination; undone."""
+    say, message = _adding(namespace, link, route)
+    namespace.change(say, message, lambda: drop(namespace, link, route, namespace.send))
+
+
+def put_back(namespace: Namespace, link: Link, route: Route, do: Do, *tolerated: int) -> None:
+    """Add a route unless it is there. `do`: namespace.change or namespace.send; `tolerated`: what may be in the way."""
+    attempt(lambda: do(*_adding(namespace, link, route)), errno.EEXIST, *tolerated)
+
+
+def take(namespace: Namespace, link: Link, route: Route) -> None:
+    """Remove just that route; undone."""
+    say, message = _removing(namespace, link, route)
+    namespace.change(say, message, lambda: put_back(namespace, link, route, namespace.send))
+
+
+def drop(namespace: Namespace, link: Link, route: Route, do: Do) -> None:
+    """Remove just that route; it may be gone. `do`: namespace.change or namespace.send."""
+    attempt(lambda: do(*_removing(namespace, link, route)), *_GONE)
+
+
+def _adding(namespace: Namespace, link: Link, route: Route) -> tuple[str, Message]:
+    say = f"{namespace.ip} route add {route} dev {link.name}"
+    return say, (rtnl.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, route.message)
+
+
+def _removing(namespace: Namespace, link: Link, route: Route) -> tuple[str, Message]:
+    say = f"{namespace.ip} route delete {route} dev {link.name}"
+    return say, (rtnl.RTM_DELROUTE, 0, route.message)
 
 
 def _body(link: Link, dst: str, gateway: str, source: str, scope: int, table: int) -> dict[str, Any]:

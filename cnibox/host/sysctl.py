@@ -13,16 +13,30 @@ if TYPE_CHECKING:
 
 
 def read(namespace: Namespace, key: str) -> str | None:
-    """The value of "net/ipv4/ip_forward" without its newline; None where this kernel has no such key."""
+    """The value of "net/ipv4/ip_forward" without its newline; None where this kernel has no such key, or does not tell.
+
+    Some can only be written (net/ipv4/route/flush), some cannot be read until they are set (stable_secret).
+    """
     with namespace:
         try:
             fd = posix.open(f"/proc/sys/{key}", posix.O_RDONLY | posix.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return None
         try:
             return posix.read(fd, 4096).decode().rstrip("\n")
+        except OSError:
+            return None
         finally:
             posix.close(fd)
+
+
+def exists(namespace: Namespace, key: str) -> bool:
+    """Whether this kernel has such a key, with a value."""
+    with namespace:
+        try:
+            return posix.stat(f"/proc/sys/{key}").st_mode & 0o170000 == 0o100000
+        except OSError:
+            return False
 
 
 def write(namespace: Namespace, key: str, value: str, *, shared: bool = False, best_effort: bool = False) -> None:
@@ -54,7 +68,7 @@ def _put(namespace: Namespace, key: str, value: str, say: str) -> None:
         try:
             fd = posix.open(f"/proc/sys/{key}", posix.O_WRONLY | posix.O_CLOEXEC)
             try:
-                posix.write(fd, value.encode())
+                posix.write(fd, value.encode() or b"\n")  # writing nothing would change nothing
             finally:
                 posix.close(fd)
         except OSError as error:

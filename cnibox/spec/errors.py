@@ -43,3 +43,9 @@ class CniError(Exception):
         if self.details:
             shown["details"] = self.details
         return shown
+
+
+def require(condition: bool, text: str) -> None:
+    """What CHECK asserts; the error says what is, and what was expected."""
+    if not condition:
+        raise CniError(INTERNAL, text)

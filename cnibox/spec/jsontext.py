@@ -12,7 +12,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 MAX_DEPTH = 200
 MAX_DIGITS = 4300  # where int() itself refuses; converting is quadratic in the number of digits
@@ -49,6 +49,31 @@ def member(members: dict[str, object], name: str) -> object:
         if key.lower() == wanted:
             found = members[key]
     return found
+
+
+def keys_of(text: str, name: str) -> list[str]:
+    """The keys of the text's member of that name, an object, as they stand there: also duplicates, unlike decode().
+
+    `text` must be one that decode() takes.
+    """
+    keys: list[str] = []
+    text += _END
+    for key, place in _members(text, _skip_space(text, 0)):
+        if key.lower() == name.lower() and text[place] == "{":
+            keys = [inner for inner, _ in _members(text, place)]
+    return keys
+
+
+def _members(text: str, at: int) -> Iterator[tuple[str, int]]:
+    """(key, place of its value) of the object that begins there."""
+    at = _skip_space(text, at + 1)
+    while text[at] == '"':
+        key, at = _string(text, at + 1)
+        at = _skip_space(text, _skip_space(text, at) + 1)
+        yield key, at
+        at = _skip_space(text, _value(text, at, 0)[1])
+        if text[at] == ",":
+            at = _skip_space(text, at + 1)
 
 
 def encode(value: object, indent: int = 0) -> str:

@@ -15,7 +15,7 @@ table always holds instances. Another kind is another instance of Kind, or of a 
 from __future__ import annotations
 
 from .address import Address, Cidr
-from .errors import INVALID_CONFIG, INVALID_ENVIRONMENT, UNSUPPORTED_FIELD, CniError
+from .errors import INVALID_CONFIG, INVALID_ENVIRONMENT, CniError
 from .jsontext import member, quoted
 from .request import is_name
 
@@ -41,18 +41,17 @@ _NOTHING = object()  # stands for the value where there is none, not even null
 class Unacceptable(ValueError):
     """`value`, at `path` in what a kind was given ("[0].subnet"), is wrong. The text is "must be ..."."""
 
-    def __init__(self, text: str, path: str, value: object, details: str = "", code: int = INVALID_CONFIG) -> None:
+    def __init__(self, text: str, path: str, value: object, details: str = "") -> None:
         super().__init__(text)
         self.path = path
         self.value = value
         self.details = details
-        self.code = code
 
     @classmethod
     def at(cls, path: str, value: object, error: ValueError) -> Unacceptable:
         """The `error` of a kind that was given `value`, seen from further out, where that is at `path`."""
         if isinstance(error, Unacceptable):
-            return cls(str(error), path + error.path, error.value, error.details, error.code)
+            return cls(str(error), path + error.path, error.value, error.details)
         return cls(str(error), path, value)
 
 
@@ -287,19 +286,6 @@ class Record(Kind):
         return "", self.options
 
 
-class Rejected(Kind):
-    """An option of the reference that this release lacks: it must be null, false, 0 or empty."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"unset ({reason})", {"enum": [None, False, 0, "", [], {}]}, self._nothing)
-
-    def _nothing(self, value: Any) -> None:
-        if value:
-            text = f"is not supported: {self.reason}"
-            raise Unacceptable(text, "", value, code=UNSUPPORTED_FIELD)
-
-
 class Option:
     """One option.
 
@@ -462,8 +448,6 @@ def _parse(kind: Kind, place: str, key: str, members: dict[str, Any]) -> Any:
 def _told(error: Unacceptable, plugin: object) -> CniError:
     of = f" of {plugin}" if isinstance(plugin, str) and is_name(plugin) and len(plugin) < 60 else ""
     text = f'option "{error.path}"{of}: {error}'
-    if error.code == UNSUPPORTED_FIELD:
-        text += f" (it is {quoted(error.value)})"
-    elif error.value is not _NOTHING:
+    if error.value is not _NOTHING:
         text += f", not {quoted(error.value)}"
-    return CniError(error.code, text, error.details)
+    return CniError(INVALID_CONFIG, text, error.details)

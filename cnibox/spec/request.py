@@ -213,7 +213,9 @@ def interface_name_fault(name: str) -> tuple[str, str]:
         return "interface name is . or ..", ""
     if any(each in "/:" or each.isspace() for each in name):
         return "interface name contains / or : or whitespace characters", ""
-    # Beyond the reference: names that no tool can show, and no JSON can carry.
+    # Beyond the reference: a name that the kernel would replace by another, and those that no JSON can carry.
+    if "%" in name:
+        return "interface name contains %", "the kernel would put a number there"
     if any(each < " " or "\x7f" <= each <= "\x9f" or "\ud800" <= each <= "\udfff" for each in name):
         return "interface name contains control characters or is not UTF-8", jsontext.quoted(name)
     return "", ""

@@ -91,7 +91,8 @@ class AttachmentPlugin(Plugin):
         sandbox = attempt(self.find_sandbox)
         if found is not None:
             is_same = sandbox is not None and found.facts.get("namespace") in (None, sandbox.identity)
-            self.delete_recorded(attempt, found, sandbox if is_same else None)
+            # With an empty CNI_NETNS the namespace may live on, and in it what ADD made.
+            self.delete_recorded(attempt, found, sandbox if is_same else attempt(self.namespace_of, found))
             return
         # A path may lead to another container's namespace by now, of which this DEL must not take anything.
         mine = self.request.container_id, self.request.ifname

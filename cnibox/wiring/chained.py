@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..host import links
+from ..host import files, links
 from ..spec import errors
 from ..spec.errors import CniError
 from .attachment import AttachmentPlugin
@@ -10,6 +10,7 @@ from .attachment import AttachmentPlugin
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host.links import Link
+    from ..host.namespace import Namespace
     from ..spec.result import Interface, IpConfig, Result
 
 
@@ -23,6 +24,13 @@ class ChainedPlugin(AttachmentPlugin):
             text = f"{self.name} must be called as a chained plugin: the configuration has no prevResult"
             raise CniError(errors.INVALID_CONFIG, text, "put it after an interface plugin in the network's list")
         return result
+
+    def lock(self, sandbox: Namespace) -> None:
+        """Keep others out of that namespace until this process ends, a failed ADD's undo included.
+
+        The Go plugin sbr takes the same lock: flock(2) on the namespace's file.
+        """
+        files.lock_open(sandbox.fd, sandbox.path)
 
     def require_link(self) -> Link:
         """CNI_IFNAME in the container; CniError 999 when no earlier plugin has made it."""

@@ -14,6 +14,7 @@ from ..host.journal import HostError
 from ..registry import PLUGINS
 from ..spec import errors
 from ..spec.errors import CniError
+from ..spec.errors import require as require
 from ..spec.jsontext import member, quoted
 from ..spec.result import Dns, Result, Route
 from .attachment import AttachmentPlugin
@@ -139,7 +140,10 @@ class InterfacePlugin(AttachmentPlugin):
     # --- CHECK
 
     def check_interface(self, kind: str) -> tuple[Namespace, Link, Result]:
-        """What CHECK begins with: IPAM's own, the previous result, and the container's link as that result has it."""
+        """What CHECK begins with: IPAM's own, the previous result, and the container's link as that result has it.
+
+        `kind`: what it must be; empty: anything.
+        """
         result = self.request.previous
         if result is None:
             advice = "CHECK compares with the result of ADD"
@@ -152,7 +156,7 @@ class InterfacePlugin(AttachmentPlugin):
         link = links.find(sandbox, expected.name)
         if link is None:
             raise CniError(errors.INTERNAL, f"interface {expected.name} is not in {sandbox.path}")
-        require(link.kind == kind, f"interface {link.name} is a {link.kind or 'hardware link'}, not a {kind}")
+        require(kind in ("", link.kind), f"interface {link.name} is a {link.kind or 'hardware link'}, not a {kind}")
         same = not expected.mac or link.mac.lower() == expected.mac.lower()
         require(same, f"interface {link.name} has the MAC address {link.mac}, not {expected.mac}")
         return sandbox, link, result
@@ -270,9 +274,3 @@ def _matches(route: routes.Route, dst: str, gateway: str, table: int | None) -> 
     if route.dst != dst or (table and route.table != table):
         return False
     return not gateway or gateway == route.gateway or any(gateway == via for _, via in route.hops)
-
-
-def require(condition: bool, text: str) -> None:
-    """What CHECK asserts; the error says what is, and what was expected."""
-    if not condition:
-        raise CniError(errors.INTERNAL, text)

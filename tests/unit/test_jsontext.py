@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnibox.spec.jsontext import MAX_DEPTH, MAX_DIGITS, decode, encode, member, quoted
+from cnibox.spec.jsontext import MAX_DEPTH, MAX_DIGITS, decode, encode, keys_of, member, quoted
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -255,3 +255,18 @@ def test_what_json_cannot_say_is_not_written(value: object) -> None:
 def test_values_in_messages_are_cut() -> None:
     assert quoted("yes") == '"yes"'
     assert len(quoted(["x" * 50] * 9)) == 60
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ('{"sysctl": {"a": 1, "b": [{"x": 2}], "a": "}"}, "z": 1}', ["a", "b", "a"]),
+        (' { "x" : {"a": 1, "a": 1} , "Sysctl" : { } } ', []),
+        ('{"x": {"sysctl": {"a": 1}}}', []),
+        ('{"sysctl": 5}', []),
+        ('{"sysctl": {"\\u0061": 1, "a": 2}}', ["a", "a"]),
+        ("{}", []),
+    ],
+)
+def test_keys_as_they_stand_there(text: str, keys: list[str]) -> None:
+    assert keys_of(text, "sysctl") == keys

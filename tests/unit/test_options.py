@@ -26,7 +26,6 @@ from cnibox.spec.options import (
     Options,
     Prefix,
     Record,
-    Rejected,
     Text,
     Values,
 )
@@ -46,7 +45,6 @@ KINDS: dict[str, Kind] = {
     "ints": ListOf(Int(1, 3)),
     "ranges": ListOf(ListOf(RANGE)),
     "record": RANGE,
-    "rejected": Rejected("VLANs need a bridge that filters"),
 }
 
 
@@ -176,19 +174,6 @@ def test_a_list_has_no_unset_items(kind: str) -> None:
     for item in ("", None):
         error = fault(Options(Option("them", ListOf(KINDS[kind]))), {"them": [item]})
         assert error.msg.startswith('option "them[0]": must be ')
-
-
-@pytest.mark.parametrize("value", [5, True, "x", [0], {"a": 0}, -1, 0.5])
-def test_what_this_release_lacks_is_refused_with_key_value_and_reason(value: object) -> None:
-    error = fault(Options(Option("vlan", KINDS["rejected"])), {"vlan": value, "type": "bridge"})
-    reason = "VLANs need a bridge that filters"
-    assert error.code == 2
-    assert error.msg == f'option "vlan" of bridge: is not supported: {reason} (it is {encode(value)})'
-
-
-@pytest.mark.parametrize("value", [None, False, 0, "", [], {}])
-def test_what_this_release_lacks_may_be_off(value: object) -> None:
-    assert parse(KINDS["rejected"], value) == "the default"
 
 
 MAC = Option("mac", Mac, config=False, cni_arg="MAC", args_cni="hw", capability="mac")

@@ -131,6 +131,7 @@ def test_interface_names_that_the_kernel_takes(ifname: str) -> None:
             (f"a{c}b", "interface name contains / or : or whitespace characters")
             for c in "/: \t\n\v\f\r\x85\xa0\u2028\u3000"
         ),
+        ("eth%d", "interface name contains %"),
         *((f"a{c}b", "interface name contains control characters or is not UTF-8") for c in "\x01\x1b\x7f\x80"),
         (b"eth\xff", "interface name contains control characters or is not UTF-8"),
     ],

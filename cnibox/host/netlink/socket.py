@@ -90,6 +90,10 @@ class Netlink:
     def __exit__(self, *reason: object) -> None:
         self.close()
 
+    def carry(self, family: Family) -> None:
+        """Carry another family's messages, too; it must be of the same protocol."""
+        self._family.update(dict.fromkeys(family.messages, family))
+
     def cookie(self) -> int:
         """The number of the socket's namespace, never given again in this boot; OSError before Linux 5.14."""
         return int.from_bytes(self._socket.getsockopt(SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
@@ -124,16 +128,22 @@ class Netlink:
         return results
 
     def dump(
-        self, message_type: int, body: Message | bytes, wanted: Collection[str] | None = None, flags: int = 0
+        self,
+        message_type: int,
+        body: Message | bytes,
+        wanted: Collection[str] | None = None,
+        flags: int = 0,
+        holding: bytes = b"",
     ) -> list[Message]:
         """All objects that match; `wanted` as in Family.decode. Begins again when they changed meanwhile.
 
+        `holding`: only those in whose message these bytes are; of thousands the others need not be decoded.
         Raises NetlinkError, with EINTR when they changed in each of the attempts.
         """
         encoded = self._encode(message_type, flags | NLM_F_DUMP, body)
         for _ in range(_DUMP_ATTEMPTS):
             try:
-                return self._dump_once(encoded, wanted)
+                return self._dump_once(encoded, wanted, holding)
             except NetlinkError as error:
                 if error.errno not in (errno.EINTR, errno.ENOBUFS):
                     raise
@@ -277,7 +287,7 @@ class Netlink:
             for position, result in enumerate(results)
         ]
 
-    def _dump_once(self, encoded: _Encoded, wanted: Collection[str] | None) -> list[Message]:
+    def _dump_once(self, encoded: _Encoded, wanted: Collection[str] | None, holding: bytes) -> list[Message]:
         sequence = self._send([encoded])
         objects: list[Message] = []
         changed = 0
@@ -293,7 +303,8 @@ class Netlink:
                         if changed:
                             raise NetlinkError(errno.EINTR, "the objects kept changing while they were read")
                         return objects
-                    objects.append(self._decode(message_type, data, start, stop, wanted))
+                    if data.find(holding, start, stop) >= 0:
+                        objects.append(self._decode(message_type, data, start, stop, wanted))
             except BlockingIOError:
                 raise NetlinkError(errno.ENOBUFS, _LOST) from None
 

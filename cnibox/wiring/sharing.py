@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import posix
 import time
 
-from ..host import files
+from ..host import addresses, files, links
+from ..host.journal import HostError
 from ..record import STATE
+from ..spec import errors
+from ..spec.address import Cidr
+from ..spec.errors import CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..host.namespace import Machine
+    from ..host.addresses import Assigned
+    from ..host.journal import Undo
+    from ..host.links import Link
+    from ..host.namespace import Machine, Namespace
 
 
 class Hold:
@@ -44,3 +52,59 @@ class Hold:
         except BlockingIOError:
             return False
         return posix.fstat(self._fd).st_mtime_ns == self._seen
+
+
+def unless_joined(host: Namespace, bridge: Link, undo: Undo, *, besides: str = "") -> Undo:
+    """`undo` of what a bridge's containers may rely on, only if no port has joined it since (but that one of ours).
+
+    A Go plugin takes no part in our lock: the new port may be a container with this gateway, or in this VLAN.
+    """
+    before = {port.index for port in links.ports(host, bridge)}
+
+    def undo_if_alone() -> None:
+        if all(port.index in before or port.name == besides for port in links.ports(host, bridge)):
+            undo()
+
+    return undo_if_alone
+
+
+def provide_gateways(machine: Machine, link: Link, bridge: Link, wanted: list[Cidr], *, replace: bool) -> bool:
+    """Give the gateways' addresses to a link, the bridge itself or its interface in a VLAN; whether one was missing."""
+    there = addresses.of(machine.host, link)
+    missing = [gateway for gateway in wanted if str(gateway) not in {address.text for address in there}]
+    others = [address for address in there if address.text not in {str(gateway) for gateway in wanted}]
+    for gateway in missing:
+        _make_room(machine, link, gateway, others, replace)
+        _add_gateway(machine.host, link, bridge, gateway)
+    return bool(missing)
+
+
+def _make_room(machine: Machine, link: Link, gateway: Cidr, there: list[Assigned], replace: bool) -> None:
+    """Other IPv4 addresses, and overlapping IPv6 ones, are in the way."""
+    for address in there:
+        other = Cidr.parse(address.text)
+        overlaps = other.contains(gateway.address) or gateway.contains(other.address)
+        if other.version != gateway.version or (other.version == 6 and not overlaps):
+            continue
+        if not replace:
+            raise CniError(
+                errors.INTERNAL,
+                f"{link.name} already has an IP address different from {gateway}: it has {other}",
+                f'set "forceAddress": true to replace it, or remove it (ip address delete {other} dev '
+                f"{link.name}) if no container uses it",
+            )
+        machine.journal.why = "forceAddress"
+        addresses.remove(machine.host, link, other)
+        machine.journal.why = "isGateway"
+
+
+def _add_gateway(host: Namespace, link: Link, bridge: Link, gateway: Cidr) -> None:
+    undo = unless_joined(host, bridge, addresses.removal(host, link, gateway))
+    try:
+        addresses.add(host, link, gateway, undo=undo, shared=True)
+    except HostError as error:
+        if error.errno == errno.EEXIST:  # another container's ADD was faster
+            return
+        if error.errno == errno.EACCES and gateway.version == 6:
+            error.hint = f"IPv6 is disabled on it; sysctl -w net/ipv6/conf/{link.name}/disable_ipv6=0"
+        raise

@@ -25,6 +25,8 @@ from ..host import nftables
 from ..host.journal import HostError
 from ..host.netlink.nft import NF_BR_PRE_ROUTING, NF_DROP, NFPROTO_BRIDGE, NFT_JUMP, NFT_RETURN, PRIORITY_BRIDGE_DSTNAT
 from ..host.nftables import Table
+from ..spec import errors
+from ..spec.errors import CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,22 +53,37 @@ class SpoofCheck:
         jump = nftables.input_interface(port) + nftables.verdict(NFT_JUMP, self.port_chain)
         same = nftables.ethernet_source(bytes.fromhex(mac.replace(":", ""))) + nftables.verdict(NFT_RETURN)
         requests = (
-            table.add(),
-            table.add_chain(BASE_CHAIN, ("filter", NF_BR_PRE_ROUTING, PRIORITY_BRIDGE_DSTNAT)),
             table.add_chain(self.port_chain),
             table.add_chain(self.mac_chain),
             table.flush_chain(self.port_chain),
             table.flush_chain(self.mac_chain),
-            table.add_rule(BASE_CHAIN, jump, comment),
-            table.add_rule(self.port_chain, nftables.verdict(NFT_JUMP, self.mac_chain), comment),
             table.add_rule(self.mac_chain, same, comment),
             table.add_rule(self.mac_chain, nftables.verdict(NF_DROP), comment),
+            table.add_rule(self.port_chain, nftables.verdict(NFT_JUMP, self.mac_chain), comment),
+            table.add_rule(BASE_CHAIN, jump, comment),
         )
         try:
             self.journal.run(say, lambda: table.commit(say, *requests), self._remove)
         except HostError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOENT):
-                error.hint = "the kernel must have nftables for bridges (modprobe nft_meta_bridge nf_tables)"
+            if error.errno != errno.ENOENT:  # the first check on this machine, or the ruleset was flushed
+                raise
+            self._set_up()
+            self.journal.run(say, lambda: table.commit(say, *requests), self._remove)
+
+    def _set_up(self) -> None:
+        """Table and base chain, which stay; with the first rules' undo they go, if nobody else uses them."""
+        say, table = f"nft add chain bridge nat {BASE_CHAIN}", self.table
+        requests = table.add(), table.add_chain(BASE_CHAIN, ("filter", NF_BR_PRE_ROUTING, PRIORITY_BRIDGE_DSTNAT))
+
+        def undo() -> None:
+            if table.chains() == {BASE_CHAIN} and not table.comments(BASE_CHAIN):
+                table.commit("nft delete table bridge nat", table.delete())
+
+        try:
+            self.journal.run(say, lambda: table.commit(say, *requests), undo, shared=True)
+        except HostError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+                error.hint = "the kernel must have nftables for bridges (CONFIG_NF_TABLES_BRIDGE)"
             raise
 
     def remove(self) -> None:
@@ -78,6 +95,12 @@ class SpoofCheck:
         """Whether every rule of it is."""
         rules = len(self.table.comments(self.port_chain)), len(self.table.comments(self.mac_chain))
         return bool(self._handles()) and rules == (1, 2)
+
+    def require_usable(self) -> None:
+        """CniError 50 where the kernel has no nftables."""
+        if not nftables.usable(self.table.namespace):
+            text = "macspoofchk needs nftables, which this kernel does not have"
+            raise CniError(errors.PLUGIN_UNAVAILABLE, text, "load the module nf_tables")
 
     def _handles(self) -> list[int]:
         return [handle for handle, comment in self.table.comments(BASE_CHAIN) if comment == self.comment]

@@ -49,6 +49,7 @@ class VethPlugin(InterfacePlugin):
 
     def add(self) -> Result:
         self.validate()
+        self.more_facts: dict[str, Any] = {}
         dns = self.configured_dns()
         self.sandbox = self.open_sandbox()
         self.require_absent(self.sandbox)
@@ -202,6 +203,7 @@ class VethPlugin(InterfacePlugin):
             hostInterface=self.host_name,
             backend=self.backend,
             masquerade=[str(ip.address) for ip in result.ips] if self.option.ipMasq else [],
+            **self.more_facts,
         )
 
     # --- DEL and GC

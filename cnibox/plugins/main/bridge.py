@@ -4,6 +4,7 @@
  "ipam": {"type": "host-local", "subnet": "10.1.2.0/24", "routes": [{"dst": "0.0.0.0/0"}]}}
 
 The bridge is made by the first attachment, and stays. Without `ipam` the container gets an interface and no address.
+With `vlan` the gateway's address is on an interface of the host in that VLAN, cni0.5, which stays as well.
 """
 
 from __future__ import annotations
@@ -16,19 +17,31 @@ from ...host.journal import HostError
 from ...spec import errors
 from ...spec.address import Cidr
 from ...spec.errors import CniError
-from ...spec.options import Bool, Mac, Option, Options, Rejected, Text
+from ...spec.options import Bool, Int, ListOf, Mac, Option, Options, Record, Text
 from ...spec.request import interface_name_fault
 from ...spec.result import Interface, Result, Route
 from ...wiring.interface import gateways, require
+from ...wiring.sharing import provide_gateways
 from ...wiring.veth import IP_MASQ, IP_MASQ_BACKEND, MTU, VethPlugin, shield, skip_dad
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ...host.addresses import Assigned
     from ...host.links import Link
+    from ...host.namespace import Machine, Namespace
+    from ...record import Record as CniRecord
+    from ...skel import Attempts
     from ...spec.address import Address
+    from ...spec.request import Request
     from ...spec.result import IpConfig
+    from ...wiring.spoof_check import SpoofCheck
+    from ...wiring.vlans import BridgeVlans
 
+VLANS = Options(
+    Option("minID", Int(1, 4094), help="the first VLAN of a range"),
+    Option("maxID", Int(1, 4094), help="the last VLAN of a range"),
+    Option("id", Int(1, 4094), help="a VLAN"),
+)
+MAC_SPOOF_CHECK = Option("macspoofchk", Bool, False, "drop what the container sends from another MAC address")
 DEFAULT = {4: Cidr.parse("0.0.0.0/0"), 6: Cidr.parse("::/0")}
 
 
@@ -55,12 +68,14 @@ class Bridge(VethPlugin):
             args_cni="mac",
             capability="mac",
         ),
-        Option("vlan", Rejected("VLANs come with a later release"), help="not in this release"),
-        Option("vlanTrunk", Rejected("VLANs come with a later release"), help="not in this release"),
-        Option("preserveDefaultVlan", Rejected("VLANs come with a later release"), help="not in this release"),
-        Option("macspoofchk", Rejected("the check comes with a later release"), help="not in this release"),
+        Option("vlan", Int(0, 4094), 0, "the VLAN of what the container sends untagged; 0: the bridge's default"),
+        Option("vlanTrunk", ListOf(Record(VLANS)), help="VLANs of what the container sends tagged"),
+        Option("preserveDefaultVlan", Bool, False, "the port stays in the bridge's default VLAN, too"),
+        MAC_SPOOF_CHECK,
     )
+    needed_to_delete = Options(IP_MASQ, MAC_SPOOF_CHECK)
     container_index = 2
+    vlans: BridgeVlans | None = None
 
     def validate(self) -> None:
         option = self.option
@@ -75,6 +90,12 @@ class Bridge(VethPlugin):
             raise CniError(errors.INVALID_CONFIG, text, 'remove "ipam" or "disableContainerInterface"')
         self.dad = option.enabledad
         self.is_gateway = option.isGateway or option.isDefaultGateway
+        if option.vlan or option.vlanTrunk is not None:
+            from ...wiring.vlans import BridgeVlans
+
+            self.vlans = BridgeVlans(self.machine, option)
+            if self.is_gateway and self.ipam_name():
+                self.vlans.require_gateway_name()
 
     # --- ADD
 
@@ -110,6 +131,9 @@ class Bridge(VethPlugin):
         if bridge.kind != "bridge":
             text = f"{name} is a {bridge.kind or 'hardware link'}, not a bridge"
             raise CniError(errors.INVALID_CONFIG, text, 'choose another name in "bridge"')
+        if self.vlans is not None:
+            self.vlans.ensure_filtering(bridge)
+            self.machine.journal.why = "bridge"
         shield(host, name, shared=True)  # also one that somebody else made: it is the containers' now
         if not bridge.is_up:
             skip_dad(host, name, shared=True)
@@ -151,7 +175,13 @@ class Bridge(VethPlugin):
     def wire(self, result: Result) -> None:
         host, sandbox, option = self.machine.host, self.sandbox, self.option
         self._configure_port()
+        gateway = self.bridge
         far = links.get(sandbox, self.request.ifname)
+        if option.macspoofchk:
+            self.more_facts["macspoofchk"] = far.mac
+            self.remember_pair(result)
+            self.machine.journal.why = "macspoofchk"
+            spoof_check(self.machine, self.request).add(self.host_name, far.mac)
         if result.ips:
             with sandbox, sandbox.batch():
                 self._prepare_far_end(far)
@@ -161,18 +191,22 @@ class Bridge(VethPlugin):
             self.machine.journal.why = "type"
             links.set_up(sandbox, far)
         if self.is_gateway and result.ips:
-            self._provide_gateways(result)
+            gateway = self._provide_gateways(result)
         # A bridge becomes operational with its first port, which does so with its far end.
         find = links.get if option.disableContainerInterface else links.operational
         near, far, bridge = find(host, self.host_name), find(sandbox, far.name), find(host, option.bridge)
         self.wait_until_usable(sandbox, far, result)
         if self.is_gateway:
-            self.wait_until_reachable(bridge, self._gateways(result.ips))
+            self.wait_until_reachable(gateway, self._gateways(result.ips))
         result.interfaces.append(Interface(bridge.name, bridge.mac, mtu=bridge.mtu))
         self.describe(result, near, far)
+        if gateway is not self.bridge:
+            result.interfaces.append(Interface(gateway.name, gateway.mac, mtu=gateway.mtu))
 
     def _configure_port(self) -> None:
-        """Hairpin and isolation; a new port has neither."""
+        """Hairpin and isolation, which a new port has not, and VLANs, of which it has the bridge's default."""
+        if self.vlans is not None:
+            self.vlans.join(self.host_name)
         if not (self.option.hairpinMode or self.option.portIsolation):
             return
         port = links.get(self.machine.host, self.host_name)
@@ -194,60 +228,21 @@ class Bridge(VethPlugin):
         self.machine.journal.why = "type"
         sysctl.write(self.sandbox, f"net/ipv4/conf/{far.name}/arp_notify", "1", best_effort=True)
 
-    def _provide_gateways(self, result: Result) -> None:
-        """The gateways' addresses on the bridge, and forwarding."""
-        host = self.machine.host
-        self.machine.journal.why = "isGateway"
+    def _provide_gateways(self, result: Result) -> Link:
+        """The gateways' addresses on the bridge, or on the host's interface in the VLAN, and forwarding."""
         wanted = self._gateways(result.ips)
-        there = addresses.of(host, self.bridge)
-        for gateway in wanted:
-            if str(gateway) not in {address.text for address in there}:
-                self._make_room(gateway, [address for address in there if address.text not in {str(w) for w in wanted}])
-                self._add_gateway(gateway)
-                if not self.is_new:
-                    links.pin_mac(host, self.bridge.name)
+        link = self.vlans.provide_gateway(self.bridge) if self.vlans and self.vlans.gateway else self.bridge
+        self.machine.journal.why = "isGateway"
+        added = provide_gateways(self.machine, link, self.bridge, wanted, replace=self.option.forceAddress)
+        if added and link is self.bridge and not self.is_new:
+            links.pin_mac(self.machine.host, link.name)
         self.enable_forwarding({gateway.version for gateway in wanted})
+        return link
 
     @staticmethod
     def _gateways(ips: list[IpConfig]) -> list[Cidr]:
         """The gateways with the length of their addresses' prefixes, each once."""
         return list(dict.fromkeys(Cidr(ip.gateway, ip.address.prefix) for ip in ips if ip.gateway is not None))
-
-    def _make_room(self, gateway: Cidr, there: list[Assigned]) -> None:
-        """Other IPv4 addresses, and overlapping IPv6 ones, are in the way."""
-        for address in there:
-            other = Cidr.parse(address.text)
-            overlaps = other.contains(gateway.address) or gateway.contains(other.address)
-            if other.version != gateway.version or (other.version == 6 and not overlaps):
-                continue
-            if not self.option.forceAddress:
-                raise CniError(
-                    errors.INTERNAL,
-                    f"{self.bridge.name} already has an IP address different from {gateway}: it has {other}",
-                    f'set "forceAddress": true to replace it, or remove it (ip address delete {other} dev '
-                    f"{self.bridge.name}) if no container uses it",
-                )
-            self.machine.journal.why = "forceAddress"
-            addresses.remove(self.machine.host, self.bridge, other)
-            self.machine.journal.why = "isGateway"
-
-    def _add_gateway(self, gateway: Cidr) -> None:
-        others = {port.index for port in links.ports(self.machine.host, self.bridge)}
-
-        def undo() -> None:
-            # A Go plugin takes no part in our lock: a port that has come since may be a container with this gateway.
-            if all(port.index in others for port in links.ports(self.machine.host, self.bridge)):
-                addresses.removal(self.machine.host, self.bridge, gateway)()
-
-        try:
-            addresses.add(self.machine.host, self.bridge, gateway, undo=undo, shared=True)
-        except HostError as error:
-            if error.errno == errno.EEXIST:  # another container's ADD was faster
-                return
-            if error.errno == errno.EACCES and gateway.version == 6:
-                key = f"net.ipv6.conf.{self.bridge.name}.disable_ipv6"
-                error.hint = f"IPv6 is disabled on it; sysctl -w {key}=0"
-            raise
 
     # --- CHECK
 
@@ -270,19 +265,55 @@ class Bridge(VethPlugin):
             self.check_link(link)
         self.check_addresses(sandbox, link, result)
         self.check_routes(sandbox, result)
+        if self.vlans is not None:
+            self.vlans.check(bridge, near)
         if self.is_gateway:
-            there = {address.text for address in addresses.of(self.machine.host, bridge)}
-            for gateway in self._gateways(self.own(result)):
-                require(str(gateway) in there, f"the gateway's address {gateway} is not on {bridge.name}")
+            self._check_gateways(result, bridge)
         self.check_masquerading(result)
+        if self.option.macspoofchk:
+            whole = spoof_check(self.machine, self.request).is_there()
+            require(whole, f"macspoofchk: the rules for {near.name} in nftables' table bridge nat are not complete")
+
+    def _check_gateways(self, result: Result, bridge: Link) -> None:
+        wanted = self._gateways(self.own(result))
+        link = self.vlans.check_gateway(bridge) if wanted and self.vlans and self.vlans.gateway else bridge
+        there = {address.text for address in addresses.of(self.machine.host, link)}
+        for gateway in wanted:
+            require(str(gateway) in there, f"the gateway's address {gateway} is not on {link.name}")
 
     def _check_port(self, near: Link) -> None:
+        mtu = self.option.mtu
+        require(not mtu or near.mtu == mtu, f"host interface {near.name} has MTU {near.mtu}, not {mtu}")
         for option, key in (("hairpinMode", "IFLA_BRPORT_MODE"), ("portIsolation", "IFLA_BRPORT_ISOLATED")):
             wanted = getattr(self.option, option)
             is_set = bool(near.port.get(key, 0))
             require(is_set == wanted, f"{option} of port {near.name} is {'on' if is_set else 'off'}")
 
-    # --- STATUS
+    # --- DEL, repair, STATUS
+
+    def delete_recorded(self, attempt: Attempts, found: CniRecord, sandbox: Namespace | None) -> None:
+        super().delete_recorded(attempt, found, sandbox)
+        if found.facts.get("macspoofchk"):
+            self.machine.journal.why = "macspoofchk"
+            attempt(spoof_check(self.machine, found).remove)
+
+    def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
+        super().delete_unrecorded(attempt, sandbox)
+        if self.option.macspoofchk:
+            self.machine.journal.why = "macspoofchk"
+            attempt(spoof_check(self.machine, self.request).remove)
+
+    @staticmethod
+    def repair(machine: Machine, found: CniRecord) -> list[str]:
+        done = VethPlugin.repair(machine, found)
+        port, mac = found.facts.get("hostInterface"), found.facts.get("macspoofchk")
+        if isinstance(port, str) and isinstance(mac, str):
+            check = spoof_check(machine, found)
+            if not check.is_there():
+                check.remove()
+                check.add(port, mac)
+                done.append(f"MAC-spoof check of {port}")
+        return done
 
     def status(self) -> None:
         super().status()
@@ -290,3 +321,14 @@ class Bridge(VethPlugin):
         if bridge is not None and bridge.kind != "bridge":
             text = f"{bridge.name} is a {bridge.kind or 'hardware link'}, not a bridge"
             raise CniError(errors.PLUGIN_UNAVAILABLE, text)
+        if self.vlans is not None:
+            self.vlans.require_known()
+        if self.option.macspoofchk:
+            spoof_check(self.machine, self.request).require_usable()
+
+
+def spoof_check(machine: Machine, attachment: Request | CniRecord) -> SpoofCheck:
+    """Of whatever names container and interface; imported only where it is wanted."""
+    from ...wiring.spoof_check import SpoofCheck
+
+    return SpoofCheck(machine, attachment.container_id, attachment.ifname)

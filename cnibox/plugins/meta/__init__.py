@@ -1,0 +1,1 @@
+"""Plugins that adjust what earlier plugins of the list made."""

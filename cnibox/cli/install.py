@@ -6,6 +6,7 @@ Every file and link appears by a rename: whoever runs a plugin meanwhile has the
 from __future__ import annotations
 
 import inspect
+import io
 import marshal
 import os
 import shutil
@@ -110,7 +111,7 @@ def _stamped(archive: Path, python: str) -> tuple[bytes, str]:
     plain_zip = _zip_of(archive.read_bytes())
     shebang = stamp.SHEBANG.format(executable).encode()
     if len(shebang.rstrip()) <= stamp.MAX_SHEBANG:
-        return shebang + code + plain_zip, f"{__version__}, stamped for {executable} ({version})"
+        return shebang + code + _without_compiled(plain_zip), f"{__version__}, stamped for {executable} ({version})"
     shebang = stamp.PLAIN_SHEBANG.format(executable).encode()
     if len(shebang.rstrip()) > stamp.MAX_SHEBANG:
         raise click.ClickException(f"{executable}: this path is too long for the first line of a script")
@@ -118,6 +119,16 @@ def _stamped(archive: Path, python: str) -> tuple[bytes, str]:
         shebang + plain_zip,
         f"{__version__}, for {executable}; not stamped, its path is too long: plugins start slower",
     )
+
+
+def _without_compiled(plain_zip: bytes) -> bytes:
+    """Of no use behind a stamp: what is compiled in the zip is for the Python that built it."""
+    smaller = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(plain_zip)) as found, zipfile.ZipFile(smaller, "w") as kept:
+        for entry in found.infolist():
+            if not entry.filename.endswith(".pyc"):
+                kept.writestr(entry, found.read(entry), entry.compress_type)
+    return smaller.getvalue()
 
 
 def _compile(archive: Path, python: str) -> tuple[str, str, bytes]:

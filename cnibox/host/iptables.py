@@ -12,6 +12,7 @@ from .process import Process
 FOLDERS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin")
 ENVIRON = {b"PATH": ":".join(FOLDERS).encode()}
 NAMES = {4: "iptables", 6: "ip6tables"}
+_PLAIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!%+,-./:=@_"
 
 
 def program(version: int, suffix: str = "") -> str | None:
@@ -24,6 +25,28 @@ def program(version: int, suffix: str = "") -> str | None:
             continue
         return path
     return None
+
+
+def is_on_nftables(version: int) -> bool:
+    """Whether it keeps its tables in nftables (xtables-nft-multi), where they can be read without starting it."""
+    path = program(version, "-restore") or ""
+    for _ in range(8):
+        try:
+            target = posix.readlink(path)
+        except (OSError, ValueError):
+            break
+        path = target if target.startswith("/") else f"{path.rpartition('/')[0]}/{target}"
+    return path.rpartition("/")[2].startswith("xtables-nft")
+
+
+def quoted(token: str) -> str:
+    """A word for a line of `Restore`, which has one command a line; ValueError for what no line can hold."""
+    if not token or any(each < " " or each == "\x7f" for each in token):
+        raise ValueError("is empty, or has a control character in it")
+    if token.isascii() and not token.strip(_PLAIN):
+        return token
+    escaped = token.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def usable(version: int) -> bool:

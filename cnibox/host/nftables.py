@@ -119,10 +119,13 @@ class Table:
             if attribute(chain, "NFTA_CHAIN_TABLE") == self.name  # kernels tell those of all the family's tables
         }
 
-    def _dump(self, kind: int, attributes: list[tuple[str, Any]], wanted: frozenset[str], what: str) -> list[Any]:
+    def _dump(
+        self, kind: int, attributes: list[tuple[str, Any]], wanted: frozenset[str], what: str, holding: bytes = b""
+    ) -> list[Any]:
+        body = {"nfgen_family": self.family, "attrs": attributes}
         with open_socket(self.namespace) as socket:
             try:
-                return socket.dump(kind, {"nfgen_family": self.family, "attrs": attributes}, wanted)
+                return socket.dump(kind, body, wanted, holding=holding)
             except NetlinkError as error:
                 if error.errno in (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL):
                     return []

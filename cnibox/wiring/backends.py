@@ -45,6 +45,9 @@ def require_usable(machine: Machine, wanted: str | None, what: str, option: str)
     if backend == "iptables" and iptables.program(4, "-restore") is None:
         text = f"{what} needs iptables-restore, which is not installed"
         raise CniError(errors.PLUGIN_UNAVAILABLE, text, f'install iptables, or set "{option}": "nftables"')
+    if backend == "iptables" and not usable(machine, backend) and (wanted or not usable(machine, "nftables")):
+        text = f"{what} needs iptables, which does not work here (iptables -t filter -S INPUT 1 fails)"
+        raise CniError(errors.PLUGIN_UNAVAILABLE, text, f'see what it says, or set "{option}": "nftables"')
     if backend == "nftables" and not usable(machine, backend):
         text = f"{what} needs nftables, which this kernel does not have"
         raise CniError(errors.PLUGIN_UNAVAILABLE, text, "load the module nf_tables")

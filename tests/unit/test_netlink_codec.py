@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from pyroute2.netlink import nla, nla_base_string, nlmsg
-from pyroute2.netlink.nfnetlink import nftsocket
+from pyroute2.netlink.nfnetlink import nfctsocket, nftsocket
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -26,7 +26,7 @@ from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
-from cnibox.host.netlink import nft, rtnl, tc
+from cnibox.host.netlink import conntrack, nft, rtnl, tc
 from cnibox.host.netlink.codec import CONVERTERS, SCALARS, DecodeError, EncodeError, Family, attribute
 
 Message = dict[str, Any]
@@ -57,6 +57,7 @@ FAMILIES: list[tuple[ModuleType, dict[str, type[nlmsg]]]] = [
             "generation": nftsocket.nft_gen_msg,
         },
     ),
+    (conntrack, {"connection": nfctsocket.nfct_msg}),
 ]
 
 # (table, attribute): its number, reason, a value, its payload by the kernel's headers.
@@ -159,6 +160,7 @@ SAMPLES: dict[str, list[Any]] = {
     "be64": [0xA1B2C3D4E5F60718],
     "sbe32": [-2, 0x11223344],
     "asciiz": ["eth0", "veth1a2b3c4d5e6", "é"],
+    "ip6addr": ["fd00:1:2::3"],
     "l2addr": ["0a:1b:2c:3d:4e:5f"],
     "binary": [b"\x01", b"\x0a\x01\x00\x02", b"\x00" * 5],
     "via": [{"family": 2, "addr": "10.1.2.3"}, {"family": 10, "addr": "fd00::3"}],
@@ -402,6 +404,7 @@ def header_numbers() -> dict[str, int]:
         "netfilter/nf_tables",
         "netfilter/nf_tables_compat",
         "netfilter/nf_nat",
+        "netfilter/nfnetlink_conntrack",
         "netfilter",
         "veth",
         "if_packet",
@@ -443,6 +446,7 @@ NOT_IN_HEADERS = {
     *("PRIORITY_MANGLE", "PRIORITY_DSTNAT", "PRIORITY_FILTER", "PRIORITY_SRCNAT"),
     *("PRIORITY_BRIDGE_DSTNAT", "PRIORITY_BRIDGE_FILTER", "INGRESS_HANDLE", "TYPE_CHECKING"),
     *("_SUBSYSTEM", "_COMMENT", "SET_COMMENT"),
+    *("CTA_FILTER_F_CTA_PROTO_NUM", "CTA_FILTER_F_CTA_PROTO_DST_PORT"),  # the kernel's, but in no header of its API
 }
 
 
@@ -460,7 +464,7 @@ def test_numbers_are_the_kernels() -> None:
                     assert kernel[attribute_name] == number, (name, attribute_name)
         for constant, value in vars(module).items():
             if isinstance(value, int) and constant in kernel:
-                subsystem = nft._SUBSYSTEM if constant.startswith("NFT_MSG_") else 0
+                subsystem = module._SUBSYSTEM if constant.startswith(("NFT_MSG_", "IPCTNL_MSG_")) else 0
                 assert kernel[constant] + subsystem == value, constant
             elif isinstance(value, int):
                 missing.add(constant)

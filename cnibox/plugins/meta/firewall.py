@@ -1,0 +1,294 @@
+"""firewall: what the host forwards to and from a container is let through, and networks may be kept apart.
+
+{"type": "firewall", "ingressPolicy": "same-bridge"}
+
+It comes behind the plugin that makes the interface. What a container sends is accepted, and what belongs to connections
+that it has begun, unless the administrator's chain (CNI-ADMIN), which comes before, says otherwise. The ingress policy
+drops what comes from other bridges that have one, too (same-bridge), and also what comes from the same one (isolated).
+"""
+
+from __future__ import annotations
+
+import posix
+
+from ... import log, record
+from ...host import files, firewalld, links
+from ...host.journal import HostError
+from ...skel import Attempts
+from ...spec import errors
+from ...spec.errors import CniError
+from ...spec.jsontext import member
+from ...spec.options import Kind, OneOf, Option, Options, Text
+from ...wiring import backends
+from ...wiring.chained import ChainedPlugin
+from ...wiring.firewall import ADMIN_CHAIN, ISOLATED, OPEN, SAME_BRIDGE, ZONE, addresses_in, backend_called, part_of
+from ...wiring.firewall_bridge import bridge_of, host_interfaces, is_plain, others_of, policies_of_others, ports_among
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ...host.files import Lock
+    from ...host.namespace import Machine, Namespace
+    from ...record import Record
+    from ...spec.address import Address
+    from ...spec.result import Result
+    from ...wiring.firewall import Part
+
+LOCK = f"{record.STATE}/firewall.lock"
+CHAIN_LIMIT = 28
+"""Bytes of a chain's name (XT_EXTENSION_MAXNAMELEN - 1)."""
+
+
+NO_CHAINS = (
+    *("ACCEPT", "DROP", "RETURN", "QUEUE", "INPUT", "FORWARD", "OUTPUT"),
+    *("CNI-FORWARD", "CNI-ISOLATION-STAGE-1", "CNI-ISOLATION-STAGE-2"),
+    *("forward", "overrides", "isolation_1", "isolation_2"),
+)
+"""What these names mean already, to iptables or in the chains of ours."""
+
+
+def _chain(value: Any) -> str | None:
+    name = value if isinstance(value, str) else "?"
+    plain = name.replace("_", "").replace("-", "").replace(".", "")
+    fits = plain.isascii() and plain.isalnum() and name[:1].isalnum() and len(name) <= CHAIN_LIMIT
+    if name and (not fits or name in NO_CHAINS):
+        raise ValueError
+    return name or None
+
+
+CHAIN_NAME = Kind(
+    "the name of a chain of your own, up to 28 letters, digits, - _ and .",
+    {"type": "string", "pattern": "^([A-Za-z0-9][A-Za-z0-9_.-]{0,27})?$"},
+    _chain,
+)
+
+
+class Firewall(ChainedPlugin):
+    options = Options(
+        Option(
+            "backend",
+            OneOf("iptables", "firewalld", "nftables"),
+            "",
+            "by default firewalld if it runs, else iptables, or nftables where iptables is unusable",
+        ),
+        Option("iptablesAdminChainName", CHAIN_NAME, ADMIN_CHAIN, "the administrator's chain, also of nftables"),
+        Option("firewalldZone", Text, ZONE, "of firewalld: the zone whose sources the container's addresses become"),
+        Option(
+            "ingressPolicy",
+            OneOf(OPEN, SAME_BRIDGE, ISOLATED),
+            OPEN,
+            "same-bridge: drop what comes from other bridges; isolated: also from the same one",
+        ),
+    )
+
+    # --- ADD
+
+    def add(self) -> Result:
+        result = self.require_previous()
+        facts = self._facts(result)
+        self.sandbox = self.open_sandbox()
+        if not facts["addresses"]:
+            return result
+        is_first = not _exists(LOCK)
+        self._take_lock()
+        older = record.of(self.request, self.name)
+        if older is not None:  # of an ADD without DEL, perhaps with other addresses
+            self._forget(older)
+        facts |= self._backends()
+        if facts["policy"] == ISOLATED:
+            ports = ports_among(self.machine, facts["bridge"], facts["ports"])
+            facts["isolated"] = [port.name for port in ports if not port.port.get("IFLA_BRPORT_ISOLATED")]
+        self.remember(**facts)
+        self._accept(facts)
+        self._filter(facts, is_first)
+        for port in ports_among(self.machine, facts["bridge"], facts.get("isolated", [])):
+            # What goes from port to port meets no rule of a packet filter, unless there is br_netfilter.
+            links.set_isolated(self.machine.host, port, True)
+        return result
+
+    def _facts(self, result: Result) -> dict[str, Any]:
+        """What the record tells, but for the backends; CniError 7 where the policy lacks its bridge."""
+        option, isolating = self.option, self.option.ingressPolicy != OPEN
+        addresses = dict.fromkeys(str(ip.address.address) for ip in result.ips)
+        return {
+            "addresses": list(addresses),
+            "admin": option.iptablesAdminChainName,
+            "zone": option.firewalldZone or ZONE,
+            "policy": option.ingressPolicy,
+            "bridge": bridge_of(result, option.ingressPolicy) if isolating else "",
+            "ports": host_interfaces(result) if isolating else [],
+        }
+
+    def _backends(self) -> dict[str, str]:
+        """`backend`, as the reference chooses it, and `filter`: the packet filter of the ingress policy."""
+        wanted = self.option.backend
+        by_firewalld = wanted == "firewalld" or (not wanted and firewalld.is_running())
+        chosen = backends.choose(self.machine, "" if by_firewalld else wanted)
+        return {"backend": "firewalld" if by_firewalld else chosen, "filter": chosen}
+
+    def _accept(self, facts: dict[str, Any]) -> None:
+        if facts["backend"] == "firewalld":
+            from ...wiring import firewall_firewalld
+
+            self.machine.journal.why = "firewalldZone"
+            firewall_firewalld.add(self.machine, addresses_in(facts), facts["zone"])
+
+    def _filter(self, facts: dict[str, Any], is_first: bool) -> None:
+        """Add the rules; by nftables, too, where iptables turns out not to work and nobody asked for it."""
+        part = self._part(facts)
+        if not part.versions:
+            return
+        self.machine.journal.why = "type" if part.policy == OPEN else "ingressPolicy"
+        try:
+            backend_called(facts["filter"]).add(self.machine, part, self.held.fd, is_first)
+        except HostError as error:
+            asked_for = self.option.backend == "iptables" or facts["filter"] == "nftables"
+            if asked_for or not backends.falls_back(self.machine, error):
+                raise
+            facts |= {"filter": "nftables", "backend": facts["backend"].replace("iptables", "nftables")}
+            self.remember(**facts)
+            self.machine.journal.why = "backend"
+            backend_called("nftables").add(self.machine, part, self.held.fd, is_first)
+
+    def _part(self, facts: dict[str, Any]) -> Part:
+        return part_of(self.record(**facts))
+
+    def _forget(self, older: Record) -> None:
+        attempt = Attempts()
+        self.delete_recorded(attempt, older, None)
+        attempt.finish()
+
+    # --- CHECK
+
+    def check(self) -> None:
+        facts = self._facts(self.require_previous())
+        found = record.of(self.request, self.name)
+        facts |= self._backends()
+        if found is not None:
+            facts |= {key: found.facts[key] for key in ("backend", "filter") if found.facts.get(key)}
+        part = self._part(facts)
+        missing: list[str] = backend_called(facts["filter"]).missing(self.machine, part)
+        if facts["backend"] == "firewalld":
+            from ...wiring import firewall_firewalld
+
+            zone = facts["zone"]
+            absent = firewall_firewalld.missing(self.machine, addresses_in(facts), zone)
+            missing += [f"firewalld: source {address} of zone {zone}" for address in absent]
+        if part.policy == ISOLATED:
+            ports = ports_among(self.machine, part.bridge, facts["ports"])
+            missing += [f"isolation of port {port.name}" for port in ports if not port.port.get("IFLA_BRPORT_ISOLATED")]
+        if missing:
+            raise CniError(errors.INTERNAL, f"firewall: missing: {'; '.join(missing)}")
+
+    # --- DEL and GC
+
+    def delete(self) -> None:
+        self._take_lock()
+        super().delete()
+
+    def gc(self, valid: set[tuple[str, str]]) -> None:
+        self._take_lock()
+        super().gc(valid)
+
+    def delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
+        part, facts = part_of(found), found.facts
+        backend, ports = str(facts.get("filter") or "iptables"), list(facts.get("ports") or ())
+        if facts.get("backend") == "firewalld":
+            attempt(self._remove_sources, part.addresses, str(facts.get("zone") or ZONE), found)
+        if part.versions:
+            policies: set[str] | None = set()
+            self.machine.journal.why = "DEL"
+            if part.policy != OPEN:
+                policies = attempt(policies_of_others, self.machine, part, found, ports, backend)
+            if policies is not None:
+                attempt(backend_called(backend).remove, self.machine, part, policies, self.held.fd)
+        for port in attempt(ports_among, self.machine, part.bridge, list(facts.get("isolated") or ())) or ():
+            if port.port.get("IFLA_BRPORT_ISOLATED"):
+                attempt(links.set_isolated, self.machine.host, port, False)
+
+    def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
+        """What a Go plugin made, by whatever backend: prevResult's addresses, but those that another attachment has."""
+        try:
+            result = self.request.previous
+        except CniError as error:
+            log.warning(f"nothing is known of this attachment: {error}")
+            return
+        if result is None or not result.ips:
+            return
+        mine, part = self.record(), self._part({"addresses": [str(ip.address.address) for ip in result.ips]})
+        first = result.interfaces[0].name if result.interfaces else ""
+        part.bridge = first if is_plain(first) else ""
+        held = [address for other in others_of(mine) for address in part_of(other).accepted]
+        for backend in ("iptables", "nftables"):
+            if backend == "nftables" and not backends.usable(self.machine, backend):
+                continue
+            policies = {SAME_BRIDGE, ISOLATED}
+            if part.bridge:
+                policies = attempt(policies_of_others, self.machine, part, mine, host_interfaces(result), backend)
+            if policies is not None:
+                attempt(backend_called(backend).remove_unrecorded, self.machine, part, policies, held)
+        zone = member(self.request.config, "firewalldZone")
+        attempt(self._remove_sources, part.addresses, zone if isinstance(zone, str) and zone else ZONE, mine)
+
+    def _remove_sources(self, addresses: list[Address], zone: str, mine: Record) -> None:
+        """Those that no other attachment has."""
+        if not firewalld.is_running():  # what runs no more has no runtime configuration
+            return
+        from ...wiring import firewall_firewalld
+
+        held = {
+            address
+            for found in others_of(mine)
+            if found.facts.get("backend") == "firewalld" and (found.facts.get("zone") or ZONE) == zone
+            for address in addresses_in(found.facts)
+        }
+        self.machine.journal.why = "firewalldZone"
+        firewall_firewalld.remove(self.machine, [address for address in addresses if address not in held], zone)
+
+    def collect(self, attempt: Attempts, valid: set[tuple[str, str]]) -> None:
+        """By nftables only: a rule of iptables does not tell whose it is."""
+        if backends.usable(self.machine, "nftables"):
+            attempt(backend_called("nftables").collect, self.machine, self.request.name, valid)
+
+    @staticmethod
+    def repair(machine: Machine, found: Record) -> list[str]:
+        facts, done = found.facts, []
+        with _lock(machine):
+            if part_of(found).versions:
+                done += backend_called(str(facts.get("filter"))).complete(machine, part_of(found))
+            if facts.get("backend") == "firewalld" and firewalld.is_running():
+                from ...wiring import firewall_firewalld
+
+                done += firewall_firewalld.complete(machine, addresses_in(facts), str(facts.get("zone") or ZONE))
+        return done
+
+    # --- STATUS
+
+    def status(self) -> None:
+        wanted = self.option.backend
+        running = wanted in ("", "firewalld") and firewalld.is_running()
+        if wanted == "firewalld" and not running:
+            text = "firewalld is not running: nobody has its name on the system bus"
+            raise CniError(errors.PLUGIN_UNAVAILABLE, text, 'start it, or set "backend" to another')
+        if not running or self.option.ingressPolicy != OPEN:
+            backends.require_usable(self.machine, "" if running else wanted, "firewall", "backend")
+
+    # --- one at a time
+
+    def _take_lock(self) -> None:
+        """Until this process ends: what is shared is looked at and changed by one attachment at a time."""
+        self.held: Lock = _lock(self.machine).acquire()
+
+
+def _lock(machine: Machine) -> Lock:
+    files.make_directory(machine.journal, record.STATE)
+    return files.Lock(LOCK)
+
+
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,166 @@
+"""nftables: expressions of address translation, each list what `nft` makes of a few words; and reading rules back."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+from . import nftables
+from .journal import HostError
+from .netlink import nft
+from .netlink.codec import attribute
+from .netlink.rtnl import RTN_LOCAL
+from .netlink.socket import NetlinkError
+from .nftables import Table, _bitwise, _compare, _expression, _meta, _value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from .nftables import Expression
+
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+IPS_DST_NAT = 1 << 5  # linux/netfilter/nf_conntrack_common.h
+
+# --- expressions
+
+
+def destination_port(protocol: str, port: int) -> list[Expression]:
+    """tcp dport 80."""
+    load = _expression(
+        "payload",
+        ("NFTA_PAYLOAD_DREG", nft.NFT_REG_1),
+        ("NFTA_PAYLOAD_BASE", nft.NFT_PAYLOAD_TRANSPORT_HEADER),
+        ("NFTA_PAYLOAD_OFFSET", 2),
+        ("NFTA_PAYLOAD_LEN", 2),
+    )
+    return [
+        _meta(nft.NFT_META_L4PROTO),
+        _compare(nft.NFT_CMP_EQ, bytes((PROTOCOLS[protocol],))),
+        load,
+        _compare(nft.NFT_CMP_EQ, port.to_bytes(2, "big")),
+    ]
+
+
+def to_local_address() -> list[Expression]:
+    """fib daddr type local."""
+    kind = _expression(
+        "fib",
+        ("NFTA_FIB_DREG", nft.NFT_REG_1),
+        ("NFTA_FIB_RESULT", nft.NFT_FIB_RESULT_ADDRTYPE),
+        ("NFTA_FIB_FLAGS", nft.NFTA_FIB_F_DADDR),
+    )
+    return [kind, _compare(nft.NFT_CMP_EQ, RTN_LOCAL.to_bytes(4, sys.byteorder))]
+
+
+def of_translated_connection() -> list[Expression]:
+    """ct status dnat."""
+    status = _expression("ct", ("NFTA_CT_DREG", nft.NFT_REG_1), ("NFTA_CT_KEY", nft.NFT_CT_STATUS))
+    return [status, _bitwise(IPS_DST_NAT.to_bytes(4, sys.byteorder)), _compare(nft.NFT_CMP_NEQ, bytes(4))]
+
+
+def translate_destination(packed: bytes, port: int) -> list[Expression]:
+    """dnat to 10.1.2.3:80; the address as 4 or 16 bytes."""
+    return [
+        _immediate(nft.NFT_REG_1, packed),
+        _immediate(nft.NFT_REG_2, port.to_bytes(2, "big")),
+        _expression(
+            "nat",
+            ("NFTA_NAT_TYPE", nft.NFT_NAT_DNAT),
+            ("NFTA_NAT_FAMILY", nft.NFPROTO_IPV4 if len(packed) == 4 else nft.NFPROTO_IPV6),
+            ("NFTA_NAT_REG_ADDR_MIN", nft.NFT_REG_1),
+            ("NFTA_NAT_REG_PROTO_MIN", nft.NFT_REG_2),
+        ),
+    ]
+
+
+def _immediate(register: int, value: bytes) -> Expression:
+    return _expression("immediate", ("NFTA_IMMEDIATE_DREG", register), ("NFTA_IMMEDIATE_DATA", _value(value)))
+
+
+# --- reading
+
+
+class Rule:
+    """A rule: the names of its expressions, the values that they compare with or load, the chain that it leads to."""
+
+    def __init__(self, expressions: list[Expression]) -> None:
+        self.kinds = [attribute(each, "NFTA_EXPR_NAME") for each in expressions]
+        self.values = list(_values(expressions))
+        self.target = next(_targets(expressions), "")
+
+    @property
+    def outline(self) -> tuple[list[str], list[bytes], str]:
+        """In which two rules that do the same are equal."""
+        return self.kinds, self.values, self.target
+
+    def is_like(self, expressions: list[Expression]) -> bool:
+        """Whether it does what these do, besides conditions of its own before them."""
+        other = Rule(expressions)
+        count = len(other.values)
+        return (
+            self.target == other.target and self.kinds[-1] == other.kinds[-1] and self.values[-count:] == other.values
+        )
+
+
+def rules_in(table: Table, chain: str) -> list[Rule]:
+    """The rules of a short chain, all of which are decoded; none without table or chain."""
+    return [
+        Rule(attribute(found, "NFTA_RULE_EXPRESSIONS") or [])
+        for found in table._dump(nft.NFT_MSG_GETRULE, table._place(chain), _EXPRESSIONS, f"chain {chain}")
+    ]
+
+
+def handles_of(table: Table, chain: str, comment: str) -> list[int]:
+    """The handles of a chain's rules with just that comment; quick also in a chain of thousands of others."""
+    place, data = table._place(chain), nft.pack_comment(comment)
+    found = table._dump(nft.NFT_MSG_GETRULE, place, nftables.RULE_WANTED, f"chain {chain}", data)
+    return [attribute(rule, "NFTA_RULE_HANDLE") for rule in found if attribute(rule, "NFTA_RULE_USERDATA") == data]
+
+
+def rule_at(table: Table, chain: str, handle: int) -> Rule | None:
+    """One rule of a long chain; None when it is gone."""
+    found = _get(table, nft.NFT_MSG_GETRULE, [*table._place(chain), ("NFTA_RULE_HANDLE", handle)])
+    return None if found is None else Rule(attribute(found, "NFTA_RULE_EXPRESSIONS") or [])
+
+
+def uses_of(table: Table, chain: str) -> int:
+    """How many rules a chain has, and how many lead to it, added up; -1 without that chain."""
+    found = _get(table, nft.NFT_MSG_GETCHAIN, [("NFTA_CHAIN_TABLE", table.name), ("NFTA_CHAIN_NAME", chain)])
+    return -1 if found is None else int(attribute(found, "NFTA_CHAIN_USE") or 0)
+
+
+_EXPRESSIONS = frozenset(
+    ("NFTA_RULE_EXPRESSIONS", "NFTA_EXPR_NAME", "NFTA_EXPR_DATA", "NFTA_CMP_DATA", "NFTA_BITWISE_MASK")
+    + ("NFTA_IMMEDIATE_DATA", "NFTA_DATA_VALUE", "NFTA_DATA_VERDICT", "NFTA_VERDICT_CHAIN")
+    + ("NFTA_MATCH_INFO", "NFTA_TARGET_INFO")
+)
+
+
+def _get(table: Table, kind: int, attributes: list[tuple[str, Any]]) -> dict[str, Any] | None:
+    with nftables.open_socket(table.namespace) as socket:
+        try:
+            found = socket.run((kind, 0, {"nfgen_family": table.family, "attrs": attributes}))[0]
+        except NetlinkError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise HostError(error.errno or errno.EIO, f"reading table {table.name} of nftables") from None
+    return found[0]
+
+
+def _values(expressions: list[Expression]) -> Iterator[bytes]:
+    """What is compared with or loaded, in order, and the contents of iptables' own matches and targets."""
+    for name, value in (pair for each in expressions for pair in each["attrs"]):
+        if name in ("NFTA_DATA_VALUE", "NFTA_MATCH_INFO", "NFTA_TARGET_INFO"):
+            yield value
+        elif name in ("NFTA_EXPR_DATA", "NFTA_CMP_DATA", "NFTA_BITWISE_MASK", "NFTA_IMMEDIATE_DATA"):
+            if value.__class__ is dict:
+                yield from _values([value])
+
+
+def _targets(expressions: list[Expression]) -> Iterator[str]:
+    for each in expressions:
+        chain = attribute(each, "NFTA_EXPR_DATA", "NFTA_IMMEDIATE_DATA", "NFTA_DATA_VERDICT", "NFTA_VERDICT_CHAIN")
+        if chain:
+            yield chain

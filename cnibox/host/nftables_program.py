@@ -1,0 +1,32 @@
+"""nft(8) itself, for what only it can read: a rule with words of the configuration's own."""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from .iptables import ENVIRON, FOLDERS
+from .journal import HostError
+from .process import Process
+
+
+def run(lines: list[str]) -> None:
+    """Carry out the commands, all together or none; HostError with nft's own words when it refuses."""
+    path = next((f"{folder}/nft" for folder in FOLDERS if _is_there(f"{folder}/nft")), "")
+    say = f"nft {'; '.join(lines)}"
+    if not path:
+        raise HostError(errno.ENOENT, say, "there is no nft", "install nftables: conditions in its syntax need it")
+    try:
+        status, _, complaint = Process([path, "-f", "-"], "\n".join([*lines, ""]).encode(), ENVIRON).finish()
+    except OSError as error:
+        raise HostError(error.errno or errno.EIO, f"running {path}", error.strerror or "") from None
+    if status != 0:
+        raise HostError(errno.EIO, say, " ".join(complaint.decode(errors="replace").split()) or f"exit status {status}")
+
+
+def _is_there(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,297 @@
+"""portmap: ports of the host lead to the container.
+
+{"type": "portmap", "capabilities": {"portMappings": true}}
+
+with, from the runtime, "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
+
+Put it after the plugin that makes the interface. Only what is sent to an address of the host itself is led on, never
+what the host forwards. A port that another living attachment holds is refused.
+"""
+
+from __future__ import annotations
+
+from ... import log, record
+from ...host import links, sysctl
+from ...host.iptables import quoted
+from ...host.journal import HostError
+from ...spec import errors
+from ...spec.errors import CniError
+from ...spec.jsontext import member
+from ...spec.options import Bool, Int, Ip, ListOf, OneOf, Option, Options, Record, Text
+from ...wiring import backends, portmap, portmap_mappings, portmap_ports
+from ...wiring.chained import ChainedPlugin
+from ...wiring.interface import require
+from ...wiring.owner import Owner
+from ...wiring.portmap_mappings import DEFAULT_MARK_BIT, Published
+from ...wiring.sharing import Hold
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ...host.namespace import Machine, Namespace
+    from ...record import Record as Recorded
+    from ...skel import Attempts
+    from ...spec.address import Cidr
+    from ...spec.result import Result
+
+MAPPING = Options(
+    Option("hostPort", Int(), 0, "port of the host, 1 to 65535"),
+    Option("containerPort", Int(), 0, "port of the container, 1 to 65535"),
+    Option("protocol", Text, "", "tcp, udp or sctp"),
+    Option("hostIP", Ip, None, "only on this address of the host; 0.0.0.0 or ::: on all of that IP version"),
+)
+UNSAFE = {"iptables": "", "nftables": ";#\\"}
+"""What would end a condition, besides control characters."""
+
+
+class Portmap(ChainedPlugin):
+    options = Options(
+        Option("backend", OneOf("iptables", "nftables"), "", "by default iptables, or nftables where it is unusable"),
+        Option("snat", Bool, True, "masquerade where answers would not come back by the host; needed for 127.0.0.1"),
+        Option("masqAll", Bool, False, "masquerade every connection to a published port"),
+        Option("markMasqBit", Int(), None, "bit 0 to 31 of the mark that iptables masquerades by; by default 13"),
+        Option("externalSetMarkChain", Text, None, "iptables: a chain of table nat that sets a mark to masquerade by"),
+        Option("conditionsV4", ListOf(Text), [], "what IPv4 packets must match besides, in the backend's own words"),
+        Option("conditionsV6", ListOf(Text), [], "the same for IPv6 packets"),
+        Option("portMappings", ListOf(Record(MAPPING)), [], "the ports", config=False, capability="portMappings"),
+    )
+
+    # --- ADD
+
+    def add(self) -> Result:
+        published = self.published(self.validate())
+        result = self.require_previous()
+        if not published.versions:
+            return result
+        self.sandbox = self.open_sandbox()
+        sharing = Hold(self.machine)
+        before = self._earlier()
+        self._choose_sources(published)
+        self._take_ports(published)
+        self.held = self.record().lock().acquire()  # until this process ends
+        self._lead(published, before)
+        self._let_loopback(published)
+        self.machine.journal.why = "runtimeConfig.portMappings"
+        try:
+            portmap.forget_flows(self.machine, published, of_others=True)
+        except CniError as error:  # as in the reference: the rules are there, and hold for new flows
+            log.warning(str(error))
+        sharing.succeeded()
+        return result
+
+    def validate(self) -> Published:
+        """What the configuration asks for, before the addresses are known; chooses the backend."""
+        option = self.option
+        if option.markMasqBit is not None and option.externalSetMarkChain is not None:
+            text = "Cannot specify externalSetMarkChain and markMasqBit"
+            raise CniError(errors.INVALID_CONFIG, text, "the external chain sets the mark, and knows its bit")
+        bit = DEFAULT_MARK_BIT if option.markMasqBit is None else option.markMasqBit
+        if not 0 <= bit <= 31:
+            raise CniError(errors.INVALID_CONFIG, "MasqMarkBit must be between 0 and 31", f'"markMasqBit" is {bit}')
+        mappings = portmap_mappings.read(option.portMappings)
+        self.backend: str = option.backend
+        if mappings:
+            self.backend = backends.choose(self.machine, option.backend)
+            self._require_own_words()
+        return Published(
+            self.owner(),
+            [],
+            mappings,
+            snat=option.snat,
+            masquerade_all=option.masqAll,
+            mark_bit=bit,
+            external_chain=option.externalSetMarkChain or "",
+            conditions={4: option.conditionsV4, 6: option.conditionsV6},
+        )
+
+    def _require_own_words(self) -> None:
+        """Each option that only one backend understands must be of the one in use, and harmless in its input."""
+        option = self.option
+        conditions = {"conditionsV4": option.conditionsV4, "conditionsV6": option.conditionsV6}
+        of_iptables = {key: words[0].startswith(("-", "!")) for key, words in conditions.items() if words and words[0]}
+        if option.externalSetMarkChain is not None:
+            of_iptables = {"externalSetMarkChain": True, **of_iptables}
+        other = "iptables" if self.backend == "nftables" else "nftables"
+        foreign = [key for key, is_of_iptables in of_iptables.items() if is_of_iptables == (other == "iptables")]
+        if foreign:
+            text = f"{self.backend} backend was requested but configuration contains {other}-specific options"
+            raise CniError(errors.INVALID_CONFIG, f"{text} [{' '.join(foreign)}]", f'set "backend" to "{other}"')
+        for key, words in (*conditions.items(), ("externalSetMarkChain", [option.externalSetMarkChain or "-"])):
+            for word in words:
+                try:
+                    quoted(word)
+                    if set(word) & set(UNSAFE[self.backend]):
+                        raise ValueError(f"has one of {' '.join(UNSAFE[self.backend])} in it")
+                except ValueError as error:
+                    raise CniError(
+                        errors.INVALID_CONFIG, f'option "{key}" of {self.name}: "{word!a}" {error}'
+                    ) from None
+
+    def published(self, asked: Published, *, own: list[Cidr] | None = None) -> Published:
+        """The same with the container's first address of each IP version, from the previous result."""
+        result = self.request.previous
+        ips = self.addresses_of(result) if result is not None else []
+        for address in [ip.address for ip in ips] if own is None else own:
+            asked.addresses.setdefault(address.version, address)
+        return asked
+
+    def _choose_sources(self, published: Published) -> None:
+        """Whom to masquerade on the way to the container, and the link where packets from 127.0.0.1 leave."""
+        self.loopback_way = ""
+        if not published.snat:
+            return
+        for version in published.versions:
+            address = published.addresses[version]
+            way = portmap.way_to(self.machine, address)
+            if portmap.needs_whole_subnet(self.machine, address, way):
+                published.whole_subnet.append(version)
+            if version == 4 and way is not None:
+                self.loopback_way = way.name
+
+    def _take_ports(self, published: Published) -> None:
+        self.machine.journal.why = "runtimeConfig.portMappings"
+        self.has_link = links.find(self.sandbox, self.request.ifname) is not None
+        dead = portmap_ports.take(self.machine, published, self.name, lambda: self._remember(published))
+        for found in dead:
+            self._clear_away(found)
+
+    def _clear_away(self, found: Recorded) -> None:
+        """What a container without DEL has left on a port that is taken again now: its rules would come first."""
+        from ...skel import Attempts
+
+        attempt = Attempts()
+        self.delete_recorded(attempt, found, None)
+        attempt.finish()
+        found.remove(self.machine)
+
+    def _remember(self, published: Published) -> None:
+        self.remember(backend=self.backend, loopbackWay=self.loopback_way, hasLink=self.has_link, **published.facts())
+
+    def _earlier(self) -> Published | None:
+        """What an ADD for this attachment without a DEL since has published, by this backend."""
+        found = record.of(self.request, self.name)
+        if found is None:
+            return None
+        if found.network == self.request.name and found.facts.get("backend") == self.backend:
+            return Published.recorded(found)
+        self._clear_away(found)
+        return None
+
+    def _lead(self, published: Published, before: Published | None) -> None:
+        siblings = self._siblings(published.owner)
+        arguments = before, siblings, self.held.fd
+        try:
+            portmap.add(self.machine, published, self.backend, *arguments)()
+        except HostError as error:
+            if self.option.backend or not backends.falls_back(self.machine, error):
+                raise
+            self.backend = "nftables"
+            self._require_own_words()
+            self._remember(published)
+            portmap.add(self.machine, published, self.backend, *arguments)()
+
+    def _let_loopback(self, published: Published) -> None:
+        """Let packets from 127.0.0.1 leave by that link; they are masqueraded there. DEL leaves that to others."""
+        if self.loopback_way:
+            self.machine.journal.why = "snat"
+            try:
+                sysctl.write(self.machine.host, route_localnet(self.loopback_way), "1", shared=True)
+            except HostError as error:
+                raise CniError(errors.INTERNAL, f"unable to enable route_localnet: {error}") from None
+
+    def owner(self) -> Owner:
+        return Owner(self.request.name, self.request.container_id, self.request.ifname)
+
+    def _siblings(self, owner: Owner) -> list[Published]:
+        others = record.siblings(owner.container_id, owner.ifname, owner.network, self.name)
+        return [Published.recorded(found) for found in others]
+
+    # --- CHECK
+
+    def check(self) -> None:
+        asked = self.validate()
+        if self.request.previous is None:
+            advice = "CHECK compares with the result of ADD"
+            raise CniError(errors.INVALID_CONFIG, "Required prevResult missing", advice)
+        if not asked.mappings:
+            return
+        found = record.of(self.request, self.name)
+        published, backend = self.published(asked), self.backend
+        if found is not None:
+            recorded, backend = Published.recorded(found), str(found.facts.get("backend"))
+            published.whole_subnet = recorded.whole_subnet
+        elif backend == "iptables":
+            published.whole_subnet = [4, 6]  # a Go plugin made it
+        missing = portmap.missing(self.machine, published, backend) + _missing_loopback(self.machine, found)
+        require(not missing, f"not published any more, missing: {'; '.join(missing)}")
+
+    # --- DEL and GC
+
+    def delete_recorded(self, attempt: Attempts, found: Recorded, sandbox: Namespace | None) -> None:
+        lock = attempt(found.lock().acquire)
+        published, backend = Published.recorded(found), found.facts.get("backend")
+        self.machine.journal.why = "runtimeConfig.portMappings"
+        siblings = attempt(self._siblings, published.owner) or []
+        if published.versions and isinstance(backend, str):
+            finish = attempt(portmap.remove, self.machine, published, backend, siblings)
+            if finish is not None:
+                attempt(finish)
+            attempt(portmap.forget_flows, self.machine, published, False)
+        else:
+            attempt(portmap.remove_by_name, self.machine, published.owner, [], siblings, True)
+        attempt(portmap_ports.give_back, self.machine, found.container_id, found.ifname)
+        if lock is not None:
+            lock.release()
+
+    def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
+        """Those of a Go plugin; without any mapping no program is started to look for them."""
+        self.machine.journal.why = "type"
+        owner = self.owner()
+        parts = attempt(record.parts, owner.container_id, self.name) or ()
+        others = [Published.recorded(found) for found in parts if found.ifname != owner.ifname]
+        runtime = member(self.request.config, "runtimeConfig")
+        given = bool(member(runtime, "portMappings")) if isinstance(runtime, dict) else False
+        attempt(portmap.remove_by_name, self.machine, owner, self._told_addresses(), others, given)
+        attempt(portmap_ports.give_back, self.machine, owner.container_id, owner.ifname)
+
+    def _told_addresses(self) -> list[Cidr]:
+        """The container's, as far as the previous result tells them; a DEL may have none, or a garbled one."""
+        try:
+            previous = self.request.previous
+        except CniError:
+            return []
+        return [ip.address for ip in self.addresses_of(previous)] if previous is not None else []
+
+    def collect(self, attempt: Attempts, valid: set[tuple[str, str]]) -> None:
+        attempt(portmap.collect, self.machine, self.request.name, valid)
+
+    # --- STATUS
+
+    def status(self) -> None:
+        self.validate()
+        backends.require_usable(self.machine, self.option.backend, "portmap", "backend")
+
+    # --- repair
+
+    @staticmethod
+    def repair(machine: Machine, found: Recorded) -> list[str]:
+        published, backend = Published.recorded(found), str(found.facts.get("backend"))
+        missing = portmap.missing(machine, published, backend) if published.versions else []
+        if missing:
+            others = record.siblings(found.container_id, found.ifname, found.network, found.plugin)
+            portmap.repair(machine, published, backend, [Published.recorded(other) for other in others])
+        done = [f"port {each} ({backend})" for each in published.mappings] if missing else []
+        for words in _missing_loopback(machine, found):
+            sysctl.write(machine.host, route_localnet(str(found.facts["loopbackWay"])), "1", shared=True)
+            done.append(words)
+        return done
+
+
+def route_localnet(link: str) -> str:
+    return f"net/ipv4/conf/{link}/route_localnet"
+
+
+def _missing_loopback(machine: Machine, found: Recorded | None) -> list[str]:
+    link = found.facts.get("loopbackWay") if found is not None else None
+    if not isinstance(link, str) or not link or sysctl.read(machine.host, route_localnet(link)) in ("1", None):
+        return []
+    return [f"sysctl -w {route_localnet(link)}=1"]

@@ -1,0 +1,149 @@
+"""Published ports: rules that lead a port of the host to a container, and tracked connections that know no such rule.
+
+Two backends, iptables and nftables, with the reference's names of chains, tables and comments, so that either side's
+DEL cleans up after the other's ADD. Both modules have the same functions; only the one in use is imported.
+"""
+
+from __future__ import annotations
+
+from ..host import links, routes, sysctl
+from ..skel import Attempts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from ..host.conntrack import Connection
+    from ..host.links import Link
+    from ..host.namespace import Machine
+    from ..spec.address import Cidr
+    from .owner import Owner
+    from .portmap_mappings import Published
+
+BRIDGE_CALLS = {4: "net/bridge/bridge-nf-call-iptables", 6: "net/bridge/bridge-nf-call-ip6tables"}
+
+
+def add(
+    machine: Machine,
+    published: Published,
+    backend: str,
+    before: Published | None,
+    siblings: list[Published],
+    lock: int,
+) -> Callable[[], None]:
+    """Begin to put the rules in the place of those from `before`; the function returned waits until they are there.
+
+    siblings: what other interfaces of the container publish in the same network
+    lock: descriptor of the container's lock, which programs that we start hold on to should this process be killed
+    """
+    finish: Callable[[], None] = _backend(backend).add(machine, published, before, siblings, lock)
+    return finish
+
+
+def remove(machine: Machine, published: Published, backend: str, siblings: list[Published]) -> Callable[[], None]:
+    """Begin to remove them; the function returned waits until they are gone. They may be gone already."""
+    finish: Callable[[], None] = _backend(backend).remove(machine, published, siblings)
+    return finish
+
+
+def remove_by_name(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[Published], look: bool) -> None:
+    """Remove them from both backends when no record tells of them.
+
+    addresses: the attachment's, as far as they are known
+    others: what other attachments of the container publish
+    look: whether to start a program if nothing else can find any
+    """
+    from . import portmap_iptables, portmap_nftables
+
+    attempt = Attempts()
+    mine = {address.address.packed for address in addresses}
+    theirs = {address.address.packed for each in others for address in each.addresses.values()} - mine
+    attempt(portmap_nftables.remove_by_name, machine, owner, mine, theirs)
+    siblings = [each for each in others if each.owner.network == owner.network]
+    attempt(portmap_iptables.remove_by_name, machine, owner, siblings, look)
+    attempt.finish()
+
+
+def missing(machine: Machine, published: Published, backend: str) -> list[str]:
+    """The rules that are not there, in words."""
+    found: list[str] = _backend(backend).missing(machine, published)
+    return found
+
+
+def repair(machine: Machine, published: Published, backend: str, siblings: list[Published]) -> None:
+    """Make all of the attachment's rules anew."""
+    _backend(backend).repair(machine, published, siblings)
+
+
+def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
+    """Remove what belongs to the network and to none of these (container ID, interface name).
+
+    Of rules of nftables, whose comments name the container only, the network cannot be known: they stay.
+    """
+    from . import portmap_iptables
+
+    portmap_iptables.collect(machine, network, valid)
+
+
+def way_to(machine: Machine, address: Cidr) -> Link | None:
+    """The host's link by which packets to the container leave."""
+    index = routes.interface_to(machine.host, str(address.address))
+    return links.at(machine.host, index) if index else None
+
+
+def needs_whole_subnet(machine: Machine, address: Cidr, way: Link | None) -> bool:
+    """Whether a neighbour's connection to a published port would break unless it gets the host's address.
+
+    The container answers a neighbour on the bridge without the host's routing. Netfilter translates that answer only
+    where it is called for bridged packets (br_netfilter); over ptp's veth all packets are routed.
+    """
+    if way is None or way.kind == "veth":
+        return False
+    return sysctl.read(machine.host, BRIDGE_CALLS[address.version]) != "1"
+
+
+def forget_flows(machine: Machine, published: Published, of_others: bool) -> None:
+    """Let UDP flows to the published ports be looked at anew: who goes on sending would keep an old flow for ever.
+
+    of_others: those to addresses of the host that do not lead to the container yet, as there may be before ADD; else
+    those that do, as there are before DEL. Nothing else that is forwarded to such a port is touched.
+    """
+    attempt = Attempts()
+    for version in published.versions:
+        if published.udp_ports(version):
+            attempt(_forget_flows, machine, published, version, of_others)
+    attempt.finish()
+
+
+def _forget_flows(machine: Machine, published: Published, version: int, of_others: bool) -> None:
+    from ..host import conntrack
+
+    own, ports = str(published.addresses[version].address), published.udp_ports(version)
+    hosts: dict[str, bool] = {}
+
+    def is_meant(flow: Connection) -> bool:
+        if (flow.answers_from == own) == of_others or not _is_published(published, version, flow):
+            return False
+        if of_others and flow.dst not in hosts:
+            hosts[flow.dst] = routes.is_local(machine.host, flow.dst)
+        return not of_others or hosts[flow.dst]
+
+    conntrack.forget(machine.host, version, ports, is_meant, f"to host port {', '.join(map(str, sorted(ports)))}")
+
+
+def _is_published(published: Published, version: int, flow: Connection) -> bool:
+    return any(
+        each.protocol == "udp" and each.host_port == flow.port and str(each.destination or flow.dst) == flow.dst
+        for each in published.of(version)
+    )
+
+
+def _backend(name: str) -> ModuleType:
+    if name == "nftables":
+        from . import portmap_nftables
+
+        return portmap_nftables
+    from . import portmap_iptables
+
+    return portmap_iptables

@@ -1,0 +1,294 @@
+"""portmap by iptables: a chain for each container and network in table nat, and entries that lead to it by their ports.
+
+    -A CNI-HOSTPORT-DNAT -p tcp -m comment --comment "dnat name: \"mynet\" id: \"c1\"" -m multiport --dports 8080,8443
+        -j CNI-DN-9f9f5e1e1cbd6a3f1ff0e
+    -A CNI-DN-9f9f5e1e1cbd6a3f1ff0e -s 10.1.2.3/32 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK
+    -A CNI-DN-9f9f5e1e1cbd6a3f1ff0e -s 127.0.0.1/32 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK
+    -A CNI-DN-9f9f5e1e1cbd6a3f1ff0e -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.1.2.3:80
+
+The chain's name knows no interface: several attachments of one container to one network, `siblings`, share it.
+"""
+
+from __future__ import annotations
+
+from .. import log
+from ..host import iptables
+from ..host.iptables import Restore, quoted
+from ..host.journal import HostError
+from ..skel import Attempts
+from . import portmap_iptables_shared as shared
+from .owner import Owner, digest
+from .portmap_iptables_shared import DNAT
+from .portmap_mappings import PROTOCOLS, SET_MARK, Published, in_url
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..host.namespace import Machine
+
+PORTS_OF_A_MATCH = 15  # of multiport (linux/netfilter/xt_multiport.h)
+COMMENT_LIMIT = 255  # linux/netfilter/xt_comment.h
+REBUILD_ATTEMPTS = 3
+OLD_ENTRIES = "CNI-HOSTPORT-SNAT"  # of the reference before 0.8
+
+
+def chain_of(owner: Owner, kind: str = "DN") -> str:
+    return f"CNI-{kind}-{digest(owner.network + owner.container_id, 21)}"
+
+
+def entries(published: Published, version: int) -> list[str]:
+    """The rules that lead to the attachment's chain, as iptables-save prints them without "-A"."""
+    owner, found = published.owner, []
+    text = f'dnat name: "{owner.network}" id: "{owner.container_id}"'
+    if len(text) > COMMENT_LIMIT:
+        text = f"{text[: COMMENT_LIMIT - 3]}..."
+    comment = text.replace('"', '\\"')
+    conditions = "".join(f" {quoted(token)}" for token in published.conditions.get(version, ()))
+    for protocol in sorted(PROTOCOLS):
+        mappings = [each for each in published.of(version) if each.protocol == protocol]
+        ports = list(dict.fromkeys(str(each.host_port) for each in mappings))
+        for start in range(0, len(ports), PORTS_OF_A_MATCH):
+            some = ",".join(ports[start : start + PORTS_OF_A_MATCH])
+            match = f'-p {protocol} -m comment --comment "{comment}" -m multiport --dports {some}{conditions}'
+            found.append(f"{DNAT} {match} -j {chain_of(owner)}")
+    return found
+
+
+def rules(published: Published, version: int) -> list[str]:
+    """The rules of the attachment's chain, in the same form."""
+    chain, found = chain_of(published.owner), []
+    mark = quoted(published.external_chain or SET_MARK)
+    sources = [] if published.masquerade_all else [f" -s {published.hairpin(version)}"]
+    sources = sources + [" -s 127.0.0.1/32"] * (version == 4) if sources else [""]
+    for each in published.of(version):
+        destination = f" -d {each.destination}/{each.destination.bits}" if each.destination else ""
+        match = f"{destination} -p {each.protocol} -m {each.protocol} --dport {each.host_port}"
+        if published.snat:
+            found += [f"{chain}{source}{match} -j {mark}" for source in sources]
+        target = f"{in_url(published.addresses[version].address)}:{each.container_port}"
+        found.append(f"{chain}{match} -j DNAT --to-destination {target}")
+    return found
+
+
+# --- ADD and DEL
+
+
+def add(
+    machine: Machine, published: Published, before: Published | None, siblings: list[Published], lock: int
+) -> Callable[[], None]:
+    """Begin to put the rules in the place of those from `before`; the function returned waits until they are there."""
+    starting = []
+    for version in sorted({*published.versions, *(before.versions if before else ())}):
+        needed = shared.not_there(machine, version, published) if published.of(version) else []
+        if needed:
+            _note_shared(machine, version, needed)
+        lines = _exchange(version, before, published, siblings)
+        starting.append(_Change(machine, version, lines, published, before, siblings, lock, shared.creation(needed)))
+    running = [change.start() for change in starting]
+
+    def finish() -> None:
+        for change in running:
+            change.finish()
+
+    return finish
+
+
+def remove(machine: Machine, published: Published, siblings: list[Published]) -> Callable[[], None]:
+    """Begin to remove the rules; the function returned waits until they are gone. Some, or all, may be gone already."""
+    attempt = Attempts()
+    running = []
+    for version in published.versions:
+        if iptables.program(version, "-restore") is not None:
+            lines = _exchange(version, published, None, siblings)
+            nothing = Published(published.owner, [], [])
+            change = _Change(machine, version, lines, nothing, None, siblings)
+            running.append(attempt(change.start))
+
+    def finish() -> None:
+        for change in running:
+            if change is not None:
+                attempt(change.finish)
+        attempt.finish()
+
+    return finish
+
+
+def remove_by_name(machine: Machine, owner: Owner, siblings: list[Published], look: bool) -> None:
+    """Remove the container's rules when only names are known. `look`: start a program if only that can find any."""
+    attempt, nothing = Attempts(), Published(owner, [], [])
+    for version in (4, 6):
+        if iptables.program(version, "-restore") is None or not attempt(_may_have_rules, machine, version, owner, look):
+            continue
+        say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
+        attempt(machine.journal.run, say, lambda version=version: rebuild(version, nothing, siblings))
+    attempt.finish()
+
+
+def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
+    """Remove the rules of the network's containers that have no valid attachment."""
+    containers = {container_id for container_id, _ in valid}
+    before, after = f'"dnat name: \\"{network}\\" id: \\"', '\\""'
+    attempt = Attempts()
+    for version in (4, 6):
+        lines = attempt(iptables.rules, version, "nat") or ()
+        found = {line.partition(before)[2].partition(after)[0] for line in lines if before in line}
+        for container_id in sorted(found - containers):
+            owner = Owner(network, container_id, "")
+            say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
+            nothing = Published(owner, [], [])
+            attempt(machine.journal.run, say, lambda version=version, nothing=nothing: rebuild(version, nothing, []))
+    attempt.finish()
+
+
+# --- CHECK and repair
+
+
+def missing(machine: Machine, published: Published) -> list[str]:
+    """The rules that are not there, in words."""
+    found = []
+    for version in published.versions:
+        there = shared.in_lines(iptables.rules(version, "nat"))
+        own = [rule for rule in rules(published, version) if rule not in there]
+        leading = [rule for rule in entries(published, version) if not _is_in(rule, there, published, version)]
+        needed = [each for each in shared.wanted(published) if each not in there]
+        found += [f"{iptables.NAMES[version]} -t nat {line}" for line in shared.creation(needed)]
+        found += [f"{iptables.NAMES[version]} -t nat -A {rule}" for rule in (*own, *leading)]
+    return found
+
+
+def repair(machine: Machine, published: Published, siblings: list[Published]) -> None:
+    """Make all of them anew."""
+    for version in published.versions:
+        say = f"rebuild chain {chain_of(published.owner)} of {iptables.NAMES[version]}"
+        machine.journal.run(say, lambda version=version: rebuild(version, published, siblings))  # type: ignore[misc]
+
+
+def rebuild(version: int, published: Published, siblings: list[Published], lock: int = -1) -> None:
+    """Whatever there is of the container's rules: afterwards there are those of `published` and of its siblings."""
+    for left in reversed(range(REBUILD_ATTEMPTS)):
+        try:
+            return _rebuild(version, published, siblings, lock)
+        except HostError:
+            if not left:
+                raise  # else somebody has changed what is shared since we looked
+
+
+def _rebuild(version: int, published: Published, siblings: list[Published], lock: int) -> None:
+    lines = iptables.rules(version, "nat")
+    staying = [each for each in (*siblings, published) if each.of(version)]
+    there, script = shared.in_lines(lines), []
+    for chain, before in ((chain_of(published.owner), DNAT), (chain_of(published.owner, "SN"), OLD_ENTRIES)):
+        script += [f"-D {rule}" for rule in _rules_of(lines, before) if rule.endswith(f" -j {chain}")]
+        if f":{chain}" in there and (before != DNAT or not staying):
+            script += [f"-F {chain}", f"-X {chain}"]
+    if staying:
+        needed = dict.fromkeys(each for one in staying for each in shared.wanted(one) if each not in there)
+        script = shared.creation(list(needed)) + script + _chain(version, staying)
+        script += [f"-A {rule}" for each in staying for rule in entries(each, version)]
+    if script:
+        Restore(version, "nat", script, lock).finish()
+
+
+class _Change:
+    """One iptables-restore that starts from what is known; when that was wrong, another starts from what is there."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        version: int,
+        lines: list[str],
+        published: Published,
+        before: Published | None,
+        siblings: list[Published],
+        lock: int = -1,
+        first: list[str] | None = None,
+    ) -> None:
+        self.machine = machine
+        self.version = version
+        self.lines = lines
+        self.published = published
+        self.before = before
+        self.siblings = siblings
+        self.lock = lock
+        self.first = first or []
+
+    def start(self) -> _Change:
+        say = iptables.say(self.version, "nat", self.lines)
+        self.machine.journal.run(say, self._start, self._undo)
+        return self
+
+    def _start(self) -> None:
+        self.restore = Restore(self.version, "nat", self.first + self.lines, self.lock)
+
+    def finish(self) -> None:
+        try:
+            self.restore.finish()
+        except HostError as error:  # a rule is missing, or another ADD has been faster with what is shared
+            log.debug(f"once more from what is there: {error}")
+            say = f"rebuild chain {chain_of(self.published.owner)} of {iptables.NAMES[self.version]}"
+            again = self.version, self.published, self.siblings, self.lock
+            self.machine.journal.run(say, lambda: rebuild(*again))
+
+    def _undo(self) -> None:
+        try:
+            self.restore.finish()
+        except HostError as error:
+            log.debug(f"undo of rules that were refused: {error}")
+        rebuild(self.version, self.before or Published(self.published.owner, [], []), self.siblings)
+
+
+def _exchange(version: int, before: Published | None, after: Published | None, siblings: list[Published]) -> list[str]:
+    """The lines that put the rules of `after` in the place of those from `before`."""
+    staying = [each for each in (*siblings, after) if each is not None and each.of(version)]
+    lines = [f"-D {rule}" for rule in entries(before, version)] if before is not None else []
+    if staying:
+        lines += _chain(version, staying)
+    elif before is not None:
+        lines += [f"-F {chain_of(before.owner)}", f"-X {chain_of(before.owner)}"]
+    return lines + ([f"-A {rule}" for rule in entries(after, version)] if after is not None else [])
+
+
+def _chain(version: int, staying: list[Published]) -> list[str]:
+    """The container's chain, emptied if it is there, with the rules of all its attachments to the network."""
+    return [
+        f":{chain_of(staying[0].owner)} - [0:0]",
+        *(f"-A {rule}" for each in staying for rule in rules(each, version)),
+    ]
+
+
+def _note_shared(machine: Machine, version: int, missing: list[str]) -> None:
+    """What is made for all in the same iptables-restore: taken back while nobody else has come to rely on it."""
+
+    def undo() -> None:
+        try:
+            Restore(version, "nat", shared.removal(missing)).finish()
+        except HostError as error:
+            log.debug(f"it is in use by now, or was never made: {error}")
+
+    machine.journal.note(iptables.say(version, "nat", shared.creation(missing)), undo, shared=True)
+
+
+def _may_have_rules(machine: Machine, version: int, owner: Owner, look: bool) -> bool:
+    """Whether the container's chain is there, as far as that can be told without starting a program."""
+    if not iptables.is_on_nftables(version):
+        return look
+    from ..host.netlink.nft import NFPROTO_IPV4, NFPROTO_IPV6
+    from ..host.nftables import Table
+    from ..host.nftables_nat import uses_of
+
+    table = Table(machine.host, NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6, "nat")
+    return any(uses_of(table, chain_of(owner, kind)) >= 0 for kind in ("DN", "SN"))
+
+
+def _rules_of(lines: list[str], chain: str) -> list[str]:
+    return [line[3:] for line in lines if line.startswith(f"-A {chain} ")]
+
+
+def _is_in(entry: str, there: set[str], published: Published, version: int) -> bool:
+    """Whether an entry is there; of one with conditions, which iptables writes in its own way, all but these."""
+    if not published.conditions.get(version):
+        return entry in there
+    ports = f" --dports {entry.partition(' --dports ')[2].partition(' ')[0]} "
+    target = entry.rpartition(" ")[2]
+    return any(rule.startswith(f"{DNAT} ") and ports in rule and rule.endswith(f" -j {target}") for rule in there)

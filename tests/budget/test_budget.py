@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.machine import Machine, Outcome
 from tests.support.network import bridge, host_local, ptp
+from tests.support.ports import mapping, portmap
+from tests.support.uplink import network
 
 INTERPRETER = {"_socket", "_struct", "errno", "fcntl", "gc", "select"}
 """Built into Debian's interpreter: importing one reads no file. Every plugin has these, beyond a bare start."""
@@ -20,8 +22,19 @@ HASH = {"_sha512"}  # of the names of rules
 
 LOOPBACK = {"cniVersion": "1.1.0", "name": "mynet", "type": "loopback"}
 LEASES = {"cniVersion": "1.1.0", "name": "mynet", "type": "host-local", "ipam": host_local()}
+HOST_DEVICE = {"cniVersion": "1.1.0", "name": "mynet", "type": "host-device", "device": "a0", "ipam": host_local()}
+TAP = {"cniVersion": "1.1.0", "name": "mynet", "type": "tap", "owner": 107, "group": 107, "ipam": host_local()}
+MACVLAN = network("macvlan", "a0")
+GIVEN = {"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}]}
+TUNING = {"cniVersion": "1.1.0", "name": "mynet", "type": "tuning", "prevResult": GIVEN, "mtu": 1400,
+          "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}}  # fmt: skip
+BANDWIDTH = {"cniVersion": "1.1.0", "name": "mynet", "type": "bandwidth", "prevResult": GIVEN,
+             "egressRate": 80000, "egressBurst": 80000}  # fmt: skip
 IPTABLES = bridge(ipMasq=True, ipMasqBackend="iptables")
 NFTABLES = bridge(ipMasq=True, ipMasqBackend="nftables")
+ADDRESSED = {"cniVersion": "1.1.0", "ips": [{"address": "10.77.0.5/24"}, {"address": "fd77::5/64"}]}
+PORTMAP = portmap(mapping(), prevResult=ADDRESSED)
+PORTMAP_UDP = portmap(mapping(), mapping(53, 53, "udp"), prevResult=ADDRESSED, backend="nftables")
 
 _TELL_MODULES = """
 import posix, sys
@@ -56,6 +69,9 @@ def ours(found: set[str]) -> set[str]:
     return {name.removeprefix("cnibox.") for name in found if name.startswith("cnibox.")}
 
 
+PORTMAP_IPTABLES = {"wiring.portmap_iptables", "wiring.portmap_iptables_shared"}
+PORTMAP_NFTABLES = {"wiring.portmap_nftables", "wiring.portmap_nftables_shared"}
+CONNTRACK = "host.netlink.conntrack"
 BRIDGE = {"plugins.main.bridge", "plugins.ipam.host_local"}
 SCENARIOS = [
     ("bridge", "VERSION", {}, set(), set()),
@@ -67,9 +83,32 @@ SCENARIOS = [
     ("bridge", "ADD", IPTABLES, SETNS | HASH, BRIDGE | {"wiring.masquerade_iptables"}),
     ("bridge", "ADD", NFTABLES, SETNS | HASH, BRIDGE | {"wiring.masquerade_nftables"}),
     ("bridge", "DEL", bridge(), SETNS | HASH, BRIDGE),
+    ("macvlan", "ADD", MACVLAN, SETNS, {"plugins.main.macvlan", "plugins.ipam.host_local"}),
+    ("macvlan", "DEL", MACVLAN, SETNS, {"plugins.main.macvlan", "plugins.ipam.host_local"}),
+    ("ipvlan", "DEL", network("ipvlan"), SETNS, {"plugins.main.ipvlan", "plugins.ipam.host_local"}),
+    ("vlan", "DEL", network("vlan"), SETNS, {"plugins.main.vlan", "plugins.ipam.host_local"}),
+    ("dummy", "DEL", network("dummy"), SETNS, {"plugins.main.dummy", "plugins.ipam.host_local"}),
+    ("host-device", "ADD", HOST_DEVICE, SETNS, {"plugins.main.host_device", "plugins.ipam.host_local"}),
+    ("host-device", "DEL", HOST_DEVICE, SETNS, {"plugins.main.host_device", "plugins.ipam.host_local"}),
+    ("tap", "ADD", TAP, SETNS, {"plugins.main.tap", "plugins.ipam.host_local"}),
+    ("tap", "DEL", TAP, SETNS, {"plugins.main.tap", "plugins.ipam.host_local"}),
+    ("tuning", "ADD", TUNING, SETNS, {"plugins.meta.tuning"}),
+    ("tuning", "DEL", TUNING, SETNS, {"plugins.meta.tuning"}),
+    ("bandwidth", "ADD", BANDWIDTH, SETNS | HASH, {"plugins.meta.bandwidth"}),
+    ("bandwidth", "DEL", BANDWIDTH, SETNS | HASH, {"plugins.meta.bandwidth"}),
+    ("portmap", "ADD", {**PORTMAP, "runtimeConfig": {}}, SETNS | HASH, {"plugins.meta.portmap"}),
+    ("portmap", "ADD", PORTMAP, SETNS | HASH, {"plugins.meta.portmap", *PORTMAP_IPTABLES}),
+    ("portmap", "ADD", PORTMAP_UDP, SETNS | HASH, {"plugins.meta.portmap", *PORTMAP_NFTABLES, CONNTRACK}),
     ("ptp", "ADD", ptp(), SETNS | HASH, {"plugins.main.ptp", "plugins.ipam.host_local"}),
     ("ptp", "DEL", ptp(), SETNS | HASH, {"plugins.main.ptp", "plugins.ipam.host_local"}),
+    ("sbr", "DEL", {**LOOPBACK, "type": "sbr"}, SETNS, {"plugins.meta.sbr"}),
+    ("vrf", "DEL", {**LOOPBACK, "type": "vrf", "vrfname": "red"}, SETNS, {"plugins.meta.vrf"}),
 ]
+
+
+def make_what_an_earlier_plugin_does(machine: Machine, plugin: str) -> None:
+    if plugin in ("tuning", "bandwidth"):
+        machine.run("ip", "link", "add", "near0", "type", "veth", "peer", "name", "eth0", "netns", "c1")
 
 
 @pytest.mark.parametrize(
@@ -81,13 +120,20 @@ def test_modules_imported(
 ) -> None:
     """Nothing but the interpreter's own modules and ourselves; of our plugins and backends only those asked for."""
     machine.container("c1")
+    machine.run("ip", "link", "add", "a0", "type", "veth", "peer", "name", "b0")
+    make_what_an_earlier_plugin_does(machine, plugin)
     found = modules(machine, plugin, command, config)
     foreign = {name for name in found if name.partition(".")[0] != "cnibox"}
     assert foreign <= INTERPRETER | library and foreign >= INTERPRETER
-    chosen = {name for name in ours(found) if re.match(r"(plugins\.\w+\.|wiring\.masquerade_)", name)}
+    chosen = {
+        name
+        for name in ours(found)
+        if re.match(r"plugins\.\w+\.|wiring\.(masquerade|portmap)_(ip|nf)tables|host\.netlink\.conntrack", name)
+    }
     assert chosen == parts
     assert not {name for name in ours(found) if name.startswith(("cli", "runtime"))}
-    assert not {"wiring.lease_report", "spec.described", "host.netlink.tc"} & ours(found)
+    assert not {"wiring.lease_report", "wiring.vlans", "spec.described", "host.vlans"} & ours(found)
+    assert ("host.netlink.tc" in ours(found)) == (plugin == "bandwidth")
 
 
 # --- processes and files
@@ -115,6 +161,7 @@ def plugin_processes(machine: Machine, tmp_path: Path, command: str, config: Any
     return started(lines), len(created)
 
 
+PORTMAPS = ["portmap", "portmap-v4", "portmap-none", "portmap-nftables"]
 V4_ONLY = host_local("10.77.0.0/24")
 
 
@@ -124,15 +171,37 @@ V4_ONLY = host_local("10.77.0.0/24")
         (bridge(), []),
         (ptp(), []),
         (NFTABLES, []),
+        (TAP, []),
+        (MACVLAN, []),
+        (TUNING, []),
+        (BANDWIDTH, []),
         (IPTABLES, ["ip6tables-restore", "iptables-restore"]),
         ({**IPTABLES, "ipam": V4_ONLY}, ["iptables-restore"]),
         (bridge(ipMasq=True), ["ip6tables-restore", "iptables-restore"]),
+        (PORTMAP, ["ip6tables-restore", "iptables-restore"]),
+        ({**PORTMAP, "runtimeConfig": {"portMappings": [mapping(host_ip="0.0.0.0")]}}, ["iptables-restore"]),
+        ({**PORTMAP, "runtimeConfig": {}}, []),
+        (PORTMAP_UDP, []),
     ],
-    ids=["bridge", "ptp", "nftables", "iptables", "iptables-v4", "default"],
+    ids=[
+        "bridge",
+        "ptp",
+        "nftables",
+        "tap",
+        "macvlan",
+        "tuning",
+        "bandwidth",
+        "iptables",
+        "iptables-v4",
+        "default",
+        *PORTMAPS,
+    ],
 )
 @pytest.mark.parametrize("command", ["ADD", "DEL"])
 def test_processes_started(machine: Machine, tmp_path: Path, command: str, config: Any, expected: list[str]) -> None:
     machine.container("c1")
+    machine.run("ip", "link", "add", "a0", "type", "veth", "peer", "name", "b0")
+    make_what_an_earlier_plugin_does(machine, config["type"])
     if command == "DEL":
         assert machine.plugin(config["type"], "ADD", config).status == 0
     programs, count = plugin_processes(machine, tmp_path, command, config)

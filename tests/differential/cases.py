@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.differential.cases_devices import DEVICES
+from tests.differential.cases_firewall import FIREWALL
+from tests.differential.cases_links import LINKS
+from tests.differential.cases_meta import META
+from tests.differential.cases_portmap import PORTMAP
+from tests.differential.cases_routing import ROUTING
+from tests.differential.cases_vlans import BRIDGE_VLANS
 from tests.differential.sides import Case
 
 VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0")
@@ -61,6 +68,13 @@ IN_FAKE = {"CNI_PATH": "/run/fake"}
 RESULT = '{"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.5/24", "gateway": "10.1.0.1"}]}'
 
 INTERFACES = [
+    *BRIDGE_VLANS,
+    *DEVICES,
+    *FIREWALL,
+    *LINKS,
+    *META,
+    *PORTMAP,
+    *ROUTING,
     # --- versions and families
     *(bridge(f"version-{version}", V4, cniVersion=version, isGateway=True) for version in VERSIONS),
     *(ptp(f"version-{version}", DUAL, cniVersion=version) for version in VERSIONS),
@@ -91,6 +105,7 @@ INTERFACES = [
     bridge("unknown-options", V4, whatever=1, foo={"bar": [1]}),
     bridge("case-of-keys", V4, ISGATEWAY=True, Mtu=1300),
     bridge("vlan-zero", V4, vlan=0, macspoofchk=False),
+    bridge("spoof-check", V4, isGateway=True, macspoofchk=True),
     bridge("mac-args", V4, environ={"CNI_ARGS": f"MAC={MAC};IgnoreUnknown=1"}),
     bridge("mac-args-cni", V4, args={"cni": {"mac": MAC}}),
     bridge("mac-capability", V4, runtimeConfig={"mac": MAC}, capabilities={"mac": True}),
@@ -134,7 +149,7 @@ INTERFACES = [
     bridge("ipv6-disabled-in-container", V6, setup="ip netns exec c1 sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1"),
     # --- bridge: errors
     bridge("hairpin-and-promisc", V4, ["config code"], hairpinMode=True, promiscMode=True),
-    bridge("vlan-too-high", V4, ["vlan code", "DEL is total"], vlan=5000),
+    bridge("vlan-too-high", V4, ["config code", "DEL is total"], vlan=5000),
     bridge("wrong-type", V4, ["config code", "DEL is total"], isGateway="yes"),
     bridge("wrong-mtu", V4, ["config code", "DEL is total"], mtu="1400"),
     bridge("fractional-mtu", V4, ["config code", "DEL is total"], mtu=1.5),

@@ -23,6 +23,11 @@ _SCRIPT = """
 printf 'link\\naddress\\nroute show table all\\nrule\\n' | ip -d -j -batch -
 ip -6 -j rule
 nft list tables
+tc -d qdisc show | grep -v ' noqueue ' | sed 's/^/qdisc: /'
+for dev in $(tc qdisc show | sed -n 's/^qdisc ingress .* dev \\([^ ]*\\) .*/\\1/p'); do
+    tc -d filter show dev $dev ingress | sed "s/^/filter $dev: /"
+done
+bridge -json vlan show | sed 's/^/vlans: /'
 cd /proc/sys/net && grep -r . ipv4/conf ipv6/conf ipv4/ip_forward 2>/dev/null || true
 """
 # Of a link: what tells nothing, or tells it a second time, or counts time.
@@ -58,16 +63,17 @@ class Observer:
         return state
 
     def files(self, pattern: str = "") -> State:
-        """Everything below /var/lib/cni whose path there matches: modes and contents."""
+        """Everything below /var/lib/cni and /run/cni whose path there matches: modes and contents."""
         state: State = {}
-        top = Path(f"/proc/{self.machine.process.pid}/root/var/lib/cni")
-        for path in top.rglob("*"):
+        root = Path(f"/proc/{self.machine.process.pid}/root")
+        found = [(path, top) for top in (root / "var/lib/cni", root / "run/cni") for path in top.rglob("*")]
+        for path, top in found:
             name = str(path.relative_to(top))
             if re.search(pattern, name):
                 mode = path.lstat().st_mode
                 state[f"file {name}"] = stat.filemode(mode)
                 if stat.S_ISREG(mode):
-                    state[f"file {name} content"] = repr(path.read_bytes())
+                    state[f"file {name} content"] = self.text(repr(path.read_bytes()))
         return state
 
     def text(self, text: str) -> str:
@@ -109,9 +115,19 @@ def _parse(documents: list[Any], lines: list[str]) -> Iterator[tuple[str, str]]:
             yield from _flat(path, address)
     yield from _numbered("route", [routes], ("table", "dst", "metric", "dev"))
     yield from _numbered("rule", rules, ("priority", "table"))
+    seen: dict[str, int] = {}
     for line in lines:
-        if line.startswith("table "):
+        if line.startswith("vlans: "):
+            for port in json.loads(line.removeprefix("vlans: ")):
+                yield from (
+                    (f"vlan {port['ifname']} {vlan['vlan']}", json.dumps(vlan.get("flags"))) for vlan in port["vlans"]
+                )
+        elif line.startswith("table "):
             yield f"nft {line}", "there"
+        elif line.startswith(("qdisc: ", "filter ")):
+            key, _, value = line.partition(": ")
+            seen[key] = seen.get(key, 0) + 1
+            yield f"{key} #{seen[key]}", value.strip()
         else:
             key, _, value = line.partition(":")
             yield f"sysctl {key}", value

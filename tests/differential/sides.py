@@ -50,6 +50,9 @@ class Case:
     """A request, and the steps of its life: ADD, CHECK with ADD's result, DEL, DEL again.
 
     setup: a shell script run on the machine before; `differs`: the named differences that this case shows.
+    chain: configurations of the plugins before this one in the network's list; their ADDs of the same side come first,
+    and then the script `between`. Each gets the result of the one before as prevResult; DEL is this plugin's alone.
+    kernel: the features that the kernel must have (tests/support/kernel.py).
     steps: of IPAM plugins also "ADD c2" and "ADD c1 eth1", for another container or interface.
     """
 
@@ -61,10 +64,13 @@ class Case:
     differs: tuple[str, ...] = ()
     real_dad: bool = False
     steps: tuple[str, ...] = ("ADD", "CHECK", "DEL", "DEL")
+    chain: tuple[dict[str, Any], ...] = ()
+    between: str = ""
+    kernel: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        return repr((self.config, self.environ, self.setup))
+        return repr((self.config, self.environ, self.setup, self.chain, self.between))
 
 
 class Side:
@@ -85,13 +91,27 @@ def quicken_dad(machine: Machine, *containers: str) -> None:
         machine.run("nsenter", f"--net=/run/netns/{name}", "sh", "-ec", _QUICK_DAD)
 
 
+def chained(side: Side, case: Case) -> Any:
+    """Run the plugins before the case's; its configuration, with their result."""
+    config = case.config
+    names = {key: value for key, value in case.environ.items() if not key.isupper()}
+    for plugin in case.chain:
+        same = {key: config[key] for key in ("cniVersion", "name", "prevResult") if key in config}
+        outcome = side.run(plugin["type"], "ADD", {**same, **plugin}, **names)
+        assert outcome.status == 0, outcome
+        config = {**config, "prevResult": outcome.json}
+    side.machine.run("sh", "-ec", case.between)
+    return config
+
+
 def live(side: Side, case: Case, observe: Callable[[], State], text: Callable[[str], str]) -> State:
     """What a case shows on one side: outcomes, and the state after ADD and after the last step.
 
     After an ADD that fails, we leave what there was before. The reference leaves this and that: it is not compared.
     """
     shown: State = {}
-    config, failed, before = case.config, False, {} if side.go else observe()
+    config, failed = chained(side, case), False
+    before = {} if side.go else observe()
     for number, verb in enumerate(case.steps):
         if verb == "CHECK" and failed:
             continue
@@ -114,7 +134,7 @@ def outcome_of(outcome: Outcome, text: Callable[[str], str] = str) -> State:
     """Exit status, and the result or the error's code, flat."""
     shown = {"status": str(outcome.status)}
     if outcome.status:
-        return shown | {"code": str(outcome.json["code"])}
+        return shown | {"code": str(outcome.json["code"]) if outcome.stdout else "died"}
     decoded = json.loads(text(outcome.stdout) or "null")
     return shown | ({f"result {path}": value for path, value in flat_result(decoded).items()} if decoded else {})
 

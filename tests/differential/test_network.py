@@ -10,7 +10,9 @@ from tests.differential.accepted import judge
 from tests.differential.cases import INTERFACES
 from tests.differential.sides import Case, State
 
+CASES = [pytest.param(case, id=case.id, marks=pytest.mark.kernel(*case.kernel)) for case in INTERFACES]
 
-@pytest.mark.parametrize("interface_case", INTERFACES, ids=lambda case: case.id)
+
+@pytest.mark.parametrize("interface_case", CASES)
 def test_same(interface_case: Case, sides: Callable[[Case], tuple[State, State]]) -> None:
     judge(interface_case, *sides(interface_case))

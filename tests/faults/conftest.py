@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cnibox.registry import PLUGINS
+from tests.faults.cases import Case
 from tests.faults.steps import container
 from tests.support.faulty import REPOSITORY, Agent
 from tests.support.machine import Machine
@@ -21,8 +22,11 @@ def source_farm(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def agent(source_farm: str) -> Iterator[Agent]:
+def agent(source_farm: str, request: pytest.FixtureRequest) -> Iterator[Agent]:
+    case: Case | None = getattr(request.node, "callspec", None) and request.node.callspec.params.get("case")
     with Machine(source_farm) as machine:
+        if case is not None:
+            machine.run("sh", "-ec", case.setup)
         for name in ("c1", "c2"):
             container(machine, name)
         agent = Agent(machine, source_farm)

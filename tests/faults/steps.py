@@ -11,7 +11,14 @@ from tests.faults.cases import CASES, Case
 from tests.support.faulty import Agent, Run, difference
 from tests.support.machine import Machine
 
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+def over(cases: list[Case]) -> pytest.MarkDecorator:
+    """Run a test with each of them, where the kernel has what it needs."""
+    marked = [pytest.param(case, id=case.name, marks=pytest.mark.kernel(*case.kernel)) for case in cases]
+    return pytest.mark.parametrize("case", marked)
+
+
+every_case = over(CASES)
 
 
 def named(name: str) -> Case:
@@ -19,14 +26,43 @@ def named(name: str) -> Case:
 
 
 def container(machine: Machine, name: str) -> None:
-    """A namespace without what the kernel does later, or only once: DAD of link-local addresses, those of a first lo up."""
+    """A namespace without what the kernel does later, or only once: DAD of link-local addresses, those of a first lo up.
+
+    And the rules of a first VRF.
+    """
     machine.container(name)
-    script = "sysctl -q net.ipv6.conf.default.accept_dad=0; ip link set lo up; ip link set lo down"
+    script = """
+    sysctl -q net.ipv6.conf.default.accept_dad=0; ip link set lo up; ip link set lo down
+    ip link add name first type vrf table 99 && ip link delete first || true
+    """
     machine.run("ip", "netns", "exec", name, "sh", "-c", script)
 
 
+def chain(agent: Agent, case: Case, container: str = "c1") -> None:
+    """ADD of the plugins that come before the case's own."""
+    agent.previous.pop(container, None)
+    for config in case.after:
+        ended = agent.plugin(config["type"], "ADD", {**config, **previous(agent, container)}, container=container)
+        assert ended.status == 0, ended
+        agent.previous[container] = ended.json
+
+
+def unchain(agent: Agent, case: Case) -> None:
+    """DEL of the same, the last first."""
+    for config in reversed(case.after):
+        ended = agent.plugin(config["type"], "DEL", {**config, **previous(agent, "c1")})
+        assert ended.status == 0, ended
+
+
+def previous(agent: Agent, container: str) -> dict[str, Any]:
+    """The prevResult of the case's plugin."""
+    return {"prevResult": agent.previous[container]} if container in agent.previous else {}
+
+
 def stand(agent: Agent, case: Case) -> None:
-    ended = agent.plugin(case.beside["type"], "ADD", case.beside, container="c2")
+    chain(agent, case, "c2")
+    config = {**case.beside, **previous(agent, "c2")}
+    ended = agent.plugin(case.beside["type"], "ADD", config, container="c2")
     assert ended.status == 0, ended
     assert stands(agent, case)
 
@@ -52,7 +88,8 @@ def collect(agent: Agent, case: Case, *containers: str, **faults: int) -> Run:
 
 def _run(agent: Agent, case: Case, command: str, faults: dict[str, int], extra: Any = None, **options: Any) -> Run:
     at = {number: action for action, number in faults.items()}
-    return agent.plugin(case.plugin, command, case.config | (extra or {}), at, path=case.path, **options)
+    config = {**case.config, **({} if command == "GC" else previous(agent, "c1")), **(extra or {})}
+    return agent.plugin(case.plugin, command, config, at, path=case.path, **options)
 
 
 def settled(agent: Agent) -> list[str]:
@@ -77,9 +114,14 @@ def restore_shared(agent: Agent, case: Case, pristine: bool) -> None:
     script = (
         "ip address delete 10.1.2.1/28 dev cni0; ip address add 10.9.9.1/24 brd + dev cni0" if case.replaces else ""
     )
-    if pristine:
+    if pristine and not case.after:
         script = """
-        ip link delete cni0; nft flush ruleset; nft delete table inet cni_plugins_masquerade
+        ip link delete cni0.5; ip link delete cni0; nft flush ruleset; nft delete table inet cni_plugins_masquerade
         echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding
+        """
+    if pristine and case.plugin == "portmap":
+        script = """
+        for family in ip ip6; do nft delete table $family nat; nft delete table $family cni_hostport; done
+        echo 0 > /proc/sys/net/ipv4/conf/cni0/route_localnet
         """
     agent.machine.run("sh", "-c", script, check=False)

@@ -11,6 +11,7 @@ from tests.faults.cases import Case
 from tests.faults.steps import (
     add,
     assert_same,
+    chain,
     container,
     delete,
     every_case,
@@ -19,11 +20,13 @@ from tests.faults.steps import (
     settled,
     stand,
     stands,
+    unchain,
 )
 from tests.support.faulty import Agent
 
 
 def fail_at_each(agent: Agent, case: Case, pristine: bool) -> None:
+    chain(agent, case)
     before = settled(agent)
     for number in itertools.count(1):
         ended = add(agent, case, fail=number)
@@ -56,8 +59,12 @@ def test_failing_beside_another(agent: Agent, case: Case) -> None:
 def test_killed_then_deleted(agent: Agent, case: Case, namespace: str) -> None:
     """CNI_NETNS of the DEL is the container's namespace, or empty, or that namespace has gone."""
     stand(agent, case)
+    if namespace != "gone":
+        chain(agent, case)
     before = settled(agent)
     for number in itertools.count(1):
+        if namespace == "gone":
+            chain(agent, case)
         ended = add(agent, case, kill=number)
         if not ended.hit:
             break
@@ -67,7 +74,9 @@ def test_killed_then_deleted(agent: Agent, case: Case, namespace: str) -> None:
         deleted = delete(agent, case, "" if namespace == "empty" else None)
         assert deleted.status == 0, deleted
         if namespace == "gone":
+            unchain(agent, case)
             container(agent.machine, "c1")
+            agent.machine.run("sh", "-c", case.mend)
         if case.replaces:  # what forceAddress has replaced is not brought back by a DEL
             restore_shared(agent, case, pristine=False)
         assert_same(before, agent, ended, deleted)
@@ -79,6 +88,7 @@ def test_killed_then_deleted(agent: Agent, case: Case, namespace: str) -> None:
 def test_undo_killed_then_deleted(agent: Agent, case: Case) -> None:
     """The last operation fails, and the process dies at the Nth one that takes the others back."""
     stand(agent, case)
+    chain(agent, case)
     before = settled(agent)
     last = _last_failing(agent, case)
     for number in itertools.count(last + 1):

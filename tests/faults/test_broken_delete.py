@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from tests.faults.cases import Case
-from tests.faults.steps import add, assert_same, delete, every_case, restore_shared, settled, stand, stands
+from tests.faults.steps import add, assert_same, chain, delete, every_case, restore_shared, settled, stand, stands
 from tests.support.faulty import Agent
 
 
@@ -15,6 +15,7 @@ from tests.support.faulty import Agent
 @pytest.mark.parametrize("action", ["fail", "kill"])
 def test_broken_then_again(agent: Agent, case: Case, action: str) -> None:
     stand(agent, case)
+    chain(agent, case)
     before = settled(agent)
     for number in itertools.count(1):
         added = add(agent, case)
@@ -37,6 +38,7 @@ def test_broken_then_again(agent: Agent, case: Case, action: str) -> None:
 def test_carries_on_past_an_error(agent: Agent, case: Case) -> None:
     """After a DEL of which one operation failed no more is left than what that operation would have taken away."""
     stand(agent, case)
+    chain(agent, case)
     add(agent, case)
     whole = delete(agent, case)
     for number in range(1, len(whole.operations) + 1):

@@ -7,13 +7,11 @@ import itertools
 import pytest
 
 from tests.faults.cases import CASES, Case
-from tests.faults.steps import add, assert_same, collect, delete, settled, stand, stands
+from tests.faults.steps import add, assert_same, chain, collect, delete, over, settled, stand, stands
 from tests.support.faulty import Agent
 
-collected = pytest.mark.parametrize(
-    "case",
-    [case for case in CASES if not case.replaces and not case.path and case.plugin not in ("loopback", "static")],
-    ids=lambda case: case.name,
+collected = over(
+    [case for case in CASES if not case.replaces and not case.path and case.plugin not in ("loopback", "static")]
 )
 
 
@@ -21,6 +19,7 @@ collected = pytest.mark.parametrize(
 @pytest.mark.parametrize("action", ["fail", "kill"])
 def test_broken_then_again(agent: Agent, case: Case, action: str) -> None:
     stand(agent, case)
+    chain(agent, case)
     before = settled(agent)
     for number in itertools.count(1):
         assert add(agent, case).status == 0
@@ -39,6 +38,7 @@ def test_broken_then_again(agent: Agent, case: Case, action: str) -> None:
 @collected
 def test_collects_what_a_killed_add_left(agent: Agent, case: Case) -> None:
     stand(agent, case)
+    chain(agent, case)
     before = settled(agent)
     for number in itertools.count(1):
         ended = add(agent, case, kill=number)

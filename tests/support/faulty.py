@@ -6,6 +6,7 @@ milliseconds; and it takes snapshots, cheap ones, of all that a plugin can chang
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import posix
@@ -23,19 +24,24 @@ if TYPE_CHECKING:
     from tests.support.machine import Machine
 
 Faults = dict[int, str]
-"""Number of an operation, from 1, -> "fail": it raises EIO instead; "kill": the process dies before it; "term", "int": a
-signal arrives before it."""
+"""Number of an operation, from 1, -> "fail": it raises EIO instead; "EPERM" and others: that error; "kill": the process dies
+before it; "term", "int": a signal arrives before it."""
 
 EXPECTED = (
     (
-        r"^/run/cnibox/lock f .*",
-        "the lock of what attachments share; a file removed under flock(2) would lock nobody out",
+        r"^/run/cnibox/(firewall\.)?lock f .*",
+        "the locks of what attachments share; a file removed under flock(2) would lock nobody out",
     ),
     (r"^/run/cnibox(/attachments)? d .*", "the folders of locks and records"),
+    (r"^/run/cnibox/ports d .*", "the folder of reserved ports"),
+    (r"^/run/cni(/tuning)? d .*", "the folder of tuning's backups"),
     (r"^/var/lib/cni/networks(/[^/]+)? d .*", "the leases' folders stay, as the reference's do"),
     (r"^/var/lib/cni/networks/[^/]+/(lock|last_reserved_ip\.\d+) .*", "part of the reference's format; never removed"),
     (r"^/var/lib/cni/networks/\.[^/]+\.index .*", "a cache of the leases, made anew when it is wrong"),
-    (r"^table ip6? nat \{\n(\tchain \w+ \{\n\t\ttype nat hook [^\n]*\n\t\}\n\n?)*\}\n", "iptables' own chains, empty"),
+    (
+        r"^table ip6? (nat|filter) \{\n(\tchain \w+ \{\n\t\ttype \w+ hook [^\n]*\n\t\}\n\n?)*\}\n",
+        "iptables' own chains, empty",
+    ),
 )
 """What may be there afterwards although it was not there before, and why."""
 
@@ -67,6 +73,8 @@ class Agent:
     def __init__(self, machine: Machine, farm: str) -> None:
         self.machine = machine
         self.farm = farm
+        self.previous: dict[str, Any] = {}
+        """Container -> the result of the plugins before the one that is tested; for the tests of faults."""
         words = machine.enter(sys.executable, "-X", f"pycache_prefix={farm}/.pycache", str(Path(__file__).resolve()))
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -188,6 +196,8 @@ def _breaker(faults: Faults, said: int) -> Callable[[Any, str], None]:
         action = faults.get(count, "")
         if action == "fail":
             raise HostError(5, say, "a fault of the test's")
+        if action.startswith("E"):
+            raise HostError(getattr(errno, action), say)
         if action:
             os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}[action])
 
@@ -205,19 +215,27 @@ def _pieces() -> Iterator[str]:
         for name, words in [("", []), *((name, ["-n", name]) for name in containers)]
     ]
     rules = subprocess.Popen(["nft", "list", "ruleset"], stdout=subprocess.PIPE)
+    queues = subprocess.Popen(["sh", "-c", _QUEUES], stdout=subprocess.PIPE, text=True)
     for name, process in running:
         for line in _CHANGING.sub("", process.communicate(show)[0].decode()).splitlines():
             yield f"{name}> {line}"
         yield from (f"{name}> {line}" for line in _sysctls(name))
+    yield from queues.communicate()[0].splitlines()
     ruleset = _CHANGING.sub("", rules.communicate()[0].decode())
     yield from re.findall(r"(?ms)^table .*?^}\n", ruleset)
-    for top in ("/run/cnibox", "/var/lib/cni"):
+    for top in ("/run/cnibox", "/run/cni", "/var/lib/cni"):
         for folder, folders, files in os.walk(top):
             yield from (f"{folder}/{name} d {os.stat(f'{folder}/{name}').st_mode:o}" for name in folders)
             yield from (f"{folder}/{name} f {Path(folder, name).read_text()!r}" for name in files)
     yield from ["/run/cnibox d "] if os.path.isdir("/run/cnibox") else []
 
 
+_QUEUES = """
+tc qdisc show | grep -v ' noqueue '
+for dev in $(tc qdisc show | sed -n 's/^qdisc ingress .* dev \\([^ ]*\\) .*/\\1/p'); do
+    tc filter show dev $dev ingress | sed "s/^/$dev: /"
+done
+"""
 _settings: dict[str, list[str]] = {}
 
 
@@ -238,7 +256,7 @@ def _sysctls(container: str) -> list[str]:
         fd = os.open(f"/run/netns/{container}", os.O_RDONLY)
         setns(fd, "entering")
         os.close(fd)
-    found = ["ip_forward = " + _read("/proc/sys/net/ipv4/ip_forward")]
+    found = [f"{key} = " + _read(f"/proc/sys/net/{key}") for key in ("ipv4/ip_forward", "core/somaxconn")]
     for version in ("ipv4", "ipv6"):
         top = f"/proc/sys/net/{version}/conf"
         if version not in _settings:

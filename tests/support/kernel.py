@@ -21,6 +21,7 @@ PROBES = {
     "ipvlan": f"{_VETH}; ip link add name t0 link v0 type ipvlan",
     "macvlan": f"{_VETH}; ip link add name t0 link v0 type macvlan",
     "mirred": f"{_U32} action mirred egress redirect dev lo",
+    "selinux": "grep -q selinuxfs /proc/filesystems",
     "tbf": "tc qdisc add dev lo root tbf rate 1mbit burst 10kb latency 25ms",
     "tun": "ip tuntap add name t0 mode tap",
     "u32": f"{_U32} flowid 1:1",

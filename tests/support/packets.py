@@ -54,6 +54,21 @@ except TimeoutError:
     print("false")
 """
 
+_FIRST_TAG = """
+import socket, struct, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
+s.bind((sys.argv[1], 3))
+s.setsockopt(263, 8, 1)  # SOL_PACKET, PACKET_AUXDATA: the kernel has taken the tag out of the frame
+s.settimeout(3)
+print("ready", flush=True)
+while True:
+    frame, extra, _, sender = s.recvmsg(100, 100)
+    if sender[2] != 4 and frame[12:14] == b"\\x08\\x06":  # not on its way out; ARP
+        status, tag = struct.unpack_from("I12xH", extra[0][2])
+        print(tag & 0xFFF if status & 16 else "untagged", flush=True)  # TP_STATUS_VLAN_VALID
+        break
+"""
+
 _ADVERTISE = """
 import socket, struct, sys, time
 s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
@@ -141,6 +156,11 @@ def own_broadcast_returns(machine: Machine, inside: str, ifname: str = "eth0") -
 def advertise_router(machine: Machine, inside: str, ifname: str = "eth0") -> None:
     """Send a router advertisement, with a default route and the prefix ROUTER, to all nodes of the link."""
     _python(machine, inside, _ADVERTISE, ifname, ROUTER)
+
+
+def vlan_of_first_arp(machine: Machine, inside: str, ifname: str) -> Background:
+    """Listens until an ARP packet has come in; its answer is the VLAN of that one, "5", or "untagged"."""
+    return Background(machine, inside, _FIRST_TAG, ifname)
 
 
 def multicast_router(machine: Machine, source: str, group: str, way_in: str, way_out: str) -> Background:

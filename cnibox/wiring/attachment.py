@@ -92,7 +92,7 @@ class AttachmentPlugin(Plugin):
         if found is not None:
             is_same = sandbox is not None and found.facts.get("namespace") in (None, sandbox.identity)
             # With an empty CNI_NETNS the namespace may live on, and in it what ADD made.
-            self.delete_recorded(attempt, found, sandbox if is_same else attempt(self.namespace_of, found))
+            self.delete_recorded(attempt, found, sandbox if is_same else attempt(namespace_of, self.machine, found))
             return
         # A path may lead to another container's namespace by now, of which this DEL must not take anything.
         mine = self.request.container_id, self.request.ifname
@@ -106,14 +106,11 @@ class AttachmentPlugin(Plugin):
         for found in attempt(record.all_of, self.request.name, self.name) or ():
             if (found.container_id, found.ifname) not in valid:
                 before = len(attempt.failures)
-                self.delete_recorded(attempt, found, self.namespace_of(found))
+                self.delete_recorded(attempt, found, namespace_of(self.machine, found))
                 if len(attempt.failures) == before:
                     attempt(found.remove, self.machine)
         self.collect(attempt, valid)
         attempt.finish()
-
-    def namespace_of(self, found: Record) -> Namespace | None:
-        return namespace_of(self.machine, found)
 
 
 def namespace_of(machine: Machine, found: Record) -> Namespace | None:

@@ -12,6 +12,7 @@ def traces(machine: Machine, container: str = "") -> list[str]:
         "nft", "list", "chain", "inet", "cni_plugins_masquerade", "masq_checks", check=False
     ).splitlines()
     found = [line.strip() for line in rules if "id: " in line or line.startswith(":CNI-")]
+    found = [line for line in found if not line.startswith(":CNI-HOSTPORT-")]  # all containers' together, and stay
     script = "cd /; find run/cnibox/attachments -mindepth 1; grep -r . var/lib/cni/networks/*/[0-9a-f]*[.:]* /dev/null"
     found += machine.run("sh", "-c", f"({script}) 2>/dev/null", check=False).replace("\r", "").splitlines()
     if container:

@@ -18,6 +18,7 @@ from ...spec.jsontext import member
 from ...spec.options import Kind, Mac, Option, Options, Text
 from ...spec.request import interface_name_fault
 from ...spec.result import Interface, Result
+from ...wiring.attachment import namespace_of
 from ...wiring.interface import require
 from ...wiring.link import LinkPlugin
 
@@ -147,7 +148,7 @@ class HostDevice(LinkPlugin):
             is_it = facts.get("chosen") == self.chosen or self.option.device == facts.get("device")
             if not (is_it or (not self.option.device and self.option.hwaddr == facts.get("mac"))):
                 continue
-            sandbox = self.namespace_of(found)
+            sandbox = namespace_of(self.machine, found)
             if sandbox is not None and _lent(sandbox, found) is not None:
                 return found
         return None

@@ -174,7 +174,6 @@ class Tuning(ChainedPlugin):
     # --- DEL and GC
 
     def delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
-        sandbox = sandbox or self.namespace_of(found)  # with an empty CNI_NETNS it may live on
         facts = found.facts
         if sandbox is not None:
             self._restore(attempt, sandbox, found.ifname, facts.get("settings") or {}, facts.get("index"))

@@ -66,24 +66,30 @@ def _dead_holders(machine: Machine, wanted: Published, plugin: str, listing: lis
         for found in record.parts(container_id, plugin):
             if found.ifname != ifname:
                 continue
-            conflict = _conflict(wanted, Published.recorded(found))
-            if conflict and _is_alive(machine, found):
+            held = Published.recorded(found)
+            if not _conflict(wanted, held):
+                continue
+            if not _is_alive(machine, found):
+                dead.append(found)
+            elif conflict := _conflict(wanted, held, same_container=container_id == owner.container_id):
                 text = f"host port {conflict} is taken by container {found.container_id}"
                 text += f" (network {found.network}, interface {found.ifname})"
                 raise CniError(
                     errors.INTERNAL, text, "choose another hostPort or hostIP, or delete that container first"
                 )
-            if conflict:
-                dead.append(found)
     return dead
 
 
-def _conflict(wanted: Published, held: Published) -> str:
-    """The first of the mappings that are wanted which one of those held overlaps; empty if none does."""
+def _conflict(wanted: Published, held: Published, *, same_container: bool = False) -> str:
+    """The first of the mappings that are wanted which one of those held overlaps; empty if none does.
+
+    podman publishes the same ports with each network of a container: any of them leads to the same server.
+    """
     for version in (4, 6):
         for mine in wanted.of(version):
             for theirs in held.of(version):
-                if mine.overlaps(theirs, version):
+                same = same_container and mine.container_port == theirs.container_port
+                if mine.overlaps(theirs, version) and not same:
                     return str(mine)
     return ""
 

@@ -12,13 +12,20 @@ from tests.support.faulty import Agent, Run, difference
 from tests.support.machine import Machine
 
 
-def over(cases: list[Case]) -> pytest.MarkDecorator:
-    """Run a test with each of them, where the kernel has what it needs."""
-    marked = [pytest.param(case, id=case.name, marks=pytest.mark.kernel(*case.kernel)) for case in cases]
-    return pytest.mark.parametrize("case", marked)
+def over(cases: list[Case], name: str = "", ways: tuple[str, ...] = ()) -> pytest.MarkDecorator:
+    """Run a test with each of them, where the kernel has what it needs; in each of the ways, a brief case in the first."""
+    if not name:
+        marked = [pytest.param(case, id=case.name, marks=pytest.mark.kernel(*case.kernel)) for case in cases]
+        return pytest.mark.parametrize("case", marked)
+    both = [(case, way) for case in cases for way in (ways[:1] if case.brief else ways)]
+    marked = [
+        pytest.param(case, way, id=f"{way}-{case.name}", marks=pytest.mark.kernel(*case.kernel)) for case, way in both
+    ]
+    return pytest.mark.parametrize(f"case, {name}", marked)
 
 
 every_case = over(CASES)
+every_whole_case = over([case for case in CASES if not case.brief])
 
 
 def named(name: str) -> Case:

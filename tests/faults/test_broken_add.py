@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.faults.cases import Case
+from tests.faults.cases import CASES, Case
 from tests.faults.steps import (
     add,
     assert_same,
@@ -15,7 +15,9 @@ from tests.faults.steps import (
     container,
     delete,
     every_case,
+    every_whole_case,
     named,
+    over,
     restore_shared,
     settled,
     stand,
@@ -47,15 +49,14 @@ def test_failing_on_a_pristine_machine(agent: Agent, case: Case) -> None:
         fail_at_each(agent, case, pristine=True)
 
 
-@every_case
+@every_whole_case
 def test_failing_beside_another(agent: Agent, case: Case) -> None:
     stand(agent, case)
     fail_at_each(agent, case, pristine=False)
     assert case.replaces or stands(agent, case)
 
 
-@every_case
-@pytest.mark.parametrize("namespace", ["there", "empty", "gone"])
+@over(CASES, "namespace", ("there", "empty", "gone"))
 def test_killed_then_deleted(agent: Agent, case: Case, namespace: str) -> None:
     """CNI_NETNS of the DEL is the container's namespace, or empty, or that namespace has gone."""
     stand(agent, case)
@@ -84,7 +85,7 @@ def test_killed_then_deleted(agent: Agent, case: Case, namespace: str) -> None:
     assert case.replaces or stands(agent, case)
 
 
-@every_case
+@every_whole_case
 def test_undo_killed_then_deleted(agent: Agent, case: Case) -> None:
     """The last operation fails, and the process dies at the Nth one that takes the others back."""
     stand(agent, case)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import itertools
 
-import pytest
-
-from tests.faults.cases import Case
-from tests.faults.steps import add, assert_same, chain, delete, every_case, restore_shared, settled, stand, stands
+from tests.faults.cases import CASES, Case
+from tests.faults.steps import (
+    add,
+    assert_same,
+    chain,
+    delete,
+    every_whole_case,
+    over,
+    restore_shared,
+    settled,
+    stand,
+    stands,
+)
 from tests.support.faulty import Agent
 
 
-@every_case
-@pytest.mark.parametrize("action", ["fail", "kill"])
+@over(CASES, "action", ("kill", "fail"))
 def test_broken_then_again(agent: Agent, case: Case, action: str) -> None:
     stand(agent, case)
     chain(agent, case)
@@ -34,7 +42,7 @@ def test_broken_then_again(agent: Agent, case: Case, action: str) -> None:
     assert case.replaces or stands(agent, case)
 
 
-@every_case
+@every_whole_case
 def test_carries_on_past_an_error(agent: Agent, case: Case) -> None:
     """After a DEL of which one operation failed no more is left than what that operation would have taken away."""
     stand(agent, case)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import itertools
 
-import pytest
-
 from tests.faults.cases import CASES, Case
 from tests.faults.steps import add, assert_same, chain, collect, delete, over, settled, stand, stands
 from tests.support.faulty import Agent
 
-collected = over(
-    [case for case in CASES if not case.replaces and not case.path and case.plugin not in ("loopback", "static")]
-)
+COLLECTED = [
+    case for case in CASES if not case.replaces and not case.path and case.plugin not in ("loopback", "static")
+]
 
 
-@collected
-@pytest.mark.parametrize("action", ["fail", "kill"])
+@over(COLLECTED, "action", ("kill", "fail"))
 def test_broken_then_again(agent: Agent, case: Case, action: str) -> None:
     stand(agent, case)
     chain(agent, case)
@@ -35,7 +32,7 @@ def test_broken_then_again(agent: Agent, case: Case, action: str) -> None:
     assert stands(agent, case)
 
 
-@collected
+@over([case for case in COLLECTED if not case.brief])
 def test_collects_what_a_killed_add_left(agent: Agent, case: Case) -> None:
     stand(agent, case)
     chain(agent, case)

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.kernel.test_repair import FLUSH, repair, rules
+from tests.kernel.test_repair import FLUSH, repair
 from tests.support.chain import Chain
 from tests.support.machine import Machine
 from tests.support.network import host_local
+from tests.support.rules import ruleset
 from tests.support.traces import nothing_left
 
 DEFAULT = [{"dst": "0.0.0.0/0"}]
@@ -40,13 +41,13 @@ def test_fifty_at_once_lose_no_rule_and_leave_none(machine: Machine, backend: st
     chains = [chain(machine, backend, name, 20000 + number) for number, name in enumerate(containers)]
     with ThreadPoolExecutor(50) as pool:
         list(pool.map(Chain.add, chains))
-        there = rules(machine)
+        there = ruleset(machine).splitlines()
         counts = {len(own(there, each.result["ips"][0]["address"].partition("/")[0])) for each in chains}
         assert len(counts) == 1 and counts.pop() >= 5, "some have fewer rules than others"
         checks = [each.attempt("CHECK", config) for each in chains for config in each.configs]
         assert not [ended for ended in checks if ended.status]
         list(pool.map(Chain.delete, chains))
-    assert not [line for line in rules(machine) if "10.77.0." in line and "cni0" not in line]
+    assert not [line for line in ruleset(machine).splitlines() if "10.77.0." in line and "cni0" not in line]
     assert nothing_left(machine)
 
 
@@ -57,10 +58,10 @@ def test_repair_of_all_after_a_flush(machine: Machine, backend: str) -> None:
         machine.container(name)
         chains.append(chain(machine, backend, name, 20000 + number))
         chains[-1].add()
-    before = rules(machine)
+    before = ruleset(machine)
     machine.run("sh", "-c", FLUSH)
     repair(machine)
-    assert rules(machine) == before
+    assert ruleset(machine) == before
     for each in chains:
         for config in each.configs:
             each.one("CHECK", config)

@@ -12,6 +12,7 @@ import pytest
 from tests.support.firewall import done, elements, made_up, network, rules, run, wall, wired
 from tests.support.machine import GO, Machine
 from tests.support.network import attach, state
+from tests.support.rules import ruleset
 
 BACKENDS = pytest.mark.parametrize("backend", ["iptables", "nftables"])
 POLICIES = pytest.mark.parametrize("policy", ["open", "same-bridge", "isolated"])
@@ -20,13 +21,6 @@ FLUSH = {
     "iptables -F": "iptables -F; ip6tables -F; nft flush table inet cni_firewall",
     "nft flush ruleset": "nft flush ruleset",
 }
-
-
-def ruleset(machine: Machine) -> list[str]:
-    """All rules as the programs print them, without counters, handles and dates."""
-    families = "for family in ip ip6 inet; do nft list ruleset $family; done"
-    text = machine.run("sh", "-c", f"iptables-save -t filter; ip6tables-save -t filter; {families}")
-    return re.sub(r"(?m)^#.*\n| \[\d+:\d+\]|(?<=packets )\d+|(?<=bytes )\d+", "", text).splitlines()
 
 
 def address_rules(machine: Machine) -> list[str]:
@@ -61,9 +55,9 @@ def test_a_second_add_without_del(machine: Machine, backend: str) -> None:
     machine.container()
     config = wall(backend, ingressPolicy="same-bridge")
     done(machine, "ADD", config, made_up(2))
-    before = ruleset(machine)
+    before = ruleset(machine, table="filter")
     done(machine, "ADD", config, made_up(2))
-    assert ruleset(machine) == before
+    assert ruleset(machine, table="filter") == before
     done(machine, "ADD", config, made_up(3))
     found = address_rules(machine)
     assert len(found) == len(set(found)) and not [each for each in found if "10.77.1.2" in each]
@@ -86,7 +80,9 @@ def test_del_needs_no_previous_result(machine: Machine, backend: str, policy: st
             None,
             netns="",
         )
-        assert not [line for line in ruleset(machine) if "10.77.1." in line or "br1" in line], again
+        assert not [
+            line for line in ruleset(machine, table="filter").splitlines() if "10.77.1." in line or "br1" in line
+        ], again
     assert {line for line in before["files"].splitlines() if "c2" in line} == {
         line for line in state(machine)["files"].splitlines() if "c2" in line
     }
@@ -97,12 +93,12 @@ def test_each_policy_of_a_bridge_goes_with_its_last_attachment(machine: Machine,
     machine.container()
     one, other = wall(backend, ingressPolicy="isolated"), wall(backend, ingressPolicy="same-bridge")
     done(machine, "ADD", other, made_up(2), "c1")
-    before = ruleset(machine)
+    before = ruleset(machine, table="filter")
     done(machine, "ADD", one, made_up(3), "c2", netns="/run/netns/c1")
     done(machine, "DEL", one, None, "c2")
-    assert ruleset(machine) == before
+    assert ruleset(machine, table="filter") == before
     done(machine, "DEL", other, None, "c1")
-    assert not [line for line in ruleset(machine) if "br1" in line]
+    assert not [line for line in ruleset(machine, table="filter").splitlines() if "br1" in line]
 
 
 def test_policies_of_go_attachments_stay(machine: Machine) -> None:
@@ -134,10 +130,10 @@ def test_check_tells_each_missing_rule_of_iptables(machine: Machine, policy: str
     assert len(there) == {"open": 4, "same-bridge": 9, "isolated": 10}[policy]
     for line in there:
         machine.run("sh", "-c", f"{program} {line.replace('-A', '-D', 1)}")
-        before = ruleset(machine)
+        before = ruleset(machine, table="filter")
         refused = run(machine, "CHECK", config, result)
         assert refused.code == 999 and f"{program} {line}" in refused.json["msg"]
-        assert ruleset(machine) == before
+        assert ruleset(machine, table="filter") == before
         machine.run(f"{program}-restore", stdin=saved)
     done(machine, "CHECK", config, result)
 
@@ -168,14 +164,14 @@ def test_check_tells_what_is_missing_of_nftables(machine: Machine, change: str, 
     config = wall("nftables", ingressPolicy="isolated")
     result = wired(machine, config)
     done(machine, "CHECK", config, result)
-    complete = ruleset(machine)
+    complete = ruleset(machine, table="filter")
     machine.run("nft", change)
     before = state(machine)
     refused = run(machine, "CHECK", config, result)
     assert refused.code == 999 and told in refused.json["msg"]
     assert state(machine) == before
     machine.run(f"{machine.farm}/cnibox", "repair")
-    assert ruleset(machine) == complete
+    assert ruleset(machine, table="filter") == complete
     done(machine, "CHECK", config, result)
 
 
@@ -203,11 +199,11 @@ def test_repair(machine: Machine, backend: str, flush: str) -> None:
         config = wall(backend, ingressPolicy=policy, iptablesAdminChainName="site" if name == "c3" else "CNI-ADMIN")
         done(machine, "ADD", config, made_up(number + 2, bridge=bridge), name, netns="/run/netns/c1")
     done(machine, "DEL", wall(backend), None, "c1")
-    before = ruleset(machine)
+    before = ruleset(machine, table="filter")
     machine.run("sh", "-c", FLUSH[flush], check=False)
-    assert ruleset(machine) != before
+    assert ruleset(machine, table="filter") != before
     machine.run(f"{machine.farm}/cnibox", "repair")
-    assert ruleset(machine) == before
+    assert ruleset(machine, table="filter") == before
     assert machine.run(f"{machine.farm}/cnibox", "repair") == "nothing was missing\n"
 
 
@@ -333,7 +329,7 @@ def test_gc(machine: Machine, backend: str) -> None:
     done(machine, "CHECK", other, made_up(4), "c3")
     assert not [each for each in address_rules(machine) if "10.77.1.3" in each or "fd77:1::3" in each]
     done(machine, "GC", {**config, "cni.dev/valid-attachments": []}, None)
-    assert not [line for line in ruleset(machine) if "10.77.1.2" in line or "br1" in line]
+    assert not [line for line in ruleset(machine, table="filter").splitlines() if "10.77.1.2" in line or "br1" in line]
     done(machine, "CHECK", other, made_up(4), "c3")
 
 
@@ -370,7 +366,11 @@ def test_fifty_at_once(machine: Machine, backend: str) -> None:
             out for out in pool.map(lambda name: run(machine, "DEL", config, names[name], name), names) if out.status
         ]
     assert address_rules(machine) == []
-    assert not [line for line in ruleset(machine) if "br0" in line or "br1" in line or "br2" in line]
+    assert not [
+        line
+        for line in ruleset(machine, table="filter").splitlines()
+        if "br0" in line or "br1" in line or "br2" in line
+    ]
 
 
 def test_beside_the_go_plugin(machine: Machine) -> None:

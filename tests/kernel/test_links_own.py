@@ -56,7 +56,7 @@ def test_name_of_the_master(machine: Machine, plugin: str) -> None:
     assert links(machine, "c1") == ["lo"]
 
 
-@every()
+@every("macvlan", "dummy")
 def test_second_add_fails_and_leaves_the_first_alone(machine: Machine, plugin: str) -> None:
     uplink(machine)
     attach(machine, network(plugin))
@@ -136,7 +136,7 @@ def test_master_in_the_container(machine: Machine, plugin: str) -> None:
     assert links(machine, "c1") == ["lo", "up0"]
 
 
-@every()
+@every("macvlan")
 def test_dns(machine: Machine, plugin: str) -> None:
     """IPAM's, unless the configuration has its own."""
     uplink(machine)
@@ -316,7 +316,7 @@ def test_delete_needs_nothing(machine: Machine, plugin: str, gone: str) -> None:
     assert gone not in ("nothing", "CNI_NETNS") or links(machine, "c1") == ["lo"]
 
 
-@every()
+@every("macvlan", "ipvlan")
 def test_delete_of_what_was_never_added(machine: Machine, plugin: str) -> None:
     machine.container()
     before = state(machine)
@@ -325,7 +325,7 @@ def test_delete_of_what_was_never_added(machine: Machine, plugin: str) -> None:
     assert state(machine) == before
 
 
-@every()
+@every("macvlan", "vlan")
 def test_gc(machine: Machine, plugin: str) -> None:
     uplink(machine)
     config = network(plugin)
@@ -345,7 +345,7 @@ def test_gc(machine: Machine, plugin: str) -> None:
 # --- STATUS
 
 
-@every(*STACKED)
+@every("macvlan", "vlan")
 def test_status_names_the_missing_master(machine: Machine, plugin: str) -> None:
     for config in (network(plugin, "up7"), network(plugin, "up7", linkInContainer=True)):
         outcome = machine.plugin(plugin, "STATUS", config, container_id=None, netns=None, ifname=None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from tests.support.machine import Machine
 from tests.support.network import again, attach, bridge, host_local, state
 from tests.support.ports import ALL, mapping, portmap, publish, run
+from tests.support.rules import ruleset
 
 BACKENDS = pytest.mark.parametrize("backend", ["iptables", "nftables"])
 NETWORK = bridge()
@@ -22,13 +22,6 @@ echo no such table >&2
 exit 3
 END
 chmod +x /run/broken; mount --bind /run/broken /usr/sbin/xtables-nft-multi"""
-
-
-def ruleset(machine: Machine) -> str:
-    """Both backends' rules, without counters and handles."""
-    saved = machine.run("sh", "-c", "iptables-save; ip6tables-save; nft list ruleset", check=False)
-    saved = re.sub(r"\[\d+:\d+\]|counter packets \d+ bytes \d+", "", saved)
-    return "\n".join(line for line in saved.splitlines() if not line.startswith("#"))
 
 
 def own(machine: Machine, container: str = "c1") -> list[str]:

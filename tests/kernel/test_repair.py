@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.support.machine import Machine
 from tests.support.network import again, attach, bridge, host_local, ptp
 from tests.support.packets import HOST, OUTSIDE, outside_world, source_seen
+from tests.support.rules import ruleset
 
 FLUSH = "nft flush ruleset; iptables -F; iptables -t nat -F; iptables -t nat -X; iptables -X; ip6tables -t nat -F; ip6tables -t nat -X"
 BACKENDS = pytest.mark.parametrize("backend", ["iptables", "nftables"])
@@ -18,13 +18,6 @@ DEFAULT = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
 
 def repair(machine: Machine, *options: str) -> str:
     return machine.run(f"{machine.farm}/cnibox", "repair", *options)
-
-
-def rules(machine: Machine) -> list[str]:
-    """The lines that the programs print, without counters and dates. ADD makes the tables of both families at once."""
-    families = "for family in ip ip6 inet; do nft list ruleset $family; done"
-    text = machine.run("sh", "-c", f"iptables-save; ip6tables-save; {families}")
-    return re.sub(r"(?m)^#.*\n| \[\d+:\d+\]|(?<=packets )\d+|(?<=bytes )\d+", "", text).splitlines()
 
 
 def networks(backend: str) -> list[tuple[str, dict[str, Any]]]:
@@ -40,19 +33,19 @@ def test_after_a_flush_everything_is_as_before(machine: Machine, backend: str) -
     outside_world(machine)
     for container, config in networks(backend):
         attach(machine, config, container)
-    before = rules(machine)
+    before = ruleset(machine)
     machine.run("sh", "-c", FLUSH)
-    assert rules(machine) != before
+    assert ruleset(machine) != before
     assert source_seen(machine, sender="c3", receiver="outside", address=OUTSIDE[4]) != HOST[4]
     told = repair(machine)
-    assert rules(machine) == before
+    assert ruleset(machine) == before
     assert told.count("masquerading of ") == 4 and "c3 eth0 (network mynet, bridge): " in told
     for container in ("c1", "c3"):
         assert source_seen(machine, sender=container, receiver="outside", address=OUTSIDE[4]) == HOST[4]
         assert source_seen(machine, sender=container, receiver="outside", address=OUTSIDE[6]) == HOST[6]
     assert repair(machine) == "nothing was missing\n" and repair(machine, "--quiet") == ""
-    assert rules(machine) == before
-    assert rules(machine) == before
+    assert ruleset(machine) == before
+    assert ruleset(machine) == before
 
 
 @BACKENDS
@@ -64,17 +57,17 @@ def test_what_was_deleted_is_not_put_back(machine: Machine, backend: str) -> Non
     machine.run("sh", "-c", FLUSH)
     told = repair(machine)
     assert [line.split()[0] for line in told.splitlines()] == ["c2", "c4"]
-    assert not [line for line in rules(machine) if "10.77.0.2" in line or "10.78.0.2" in line]
+    assert not [line for line in ruleset(machine).splitlines() if "10.77.0.2" in line or "10.78.0.2" in line]
 
 
 def test_a_single_missing_rule_is_found(machine: Machine) -> None:
     for container, config in networks("iptables"):
         attach(machine, config, container)
-    before = sorted(rules(machine))
+    before = sorted(ruleset(machine).splitlines())
     first = next(line for line in machine.run("iptables-save", "-t", "nat").splitlines() if "-s 10.77.0.2" in line)
     machine.run("sh", "-c", f"iptables -t nat {first.replace('-A ', '-D ', 1)}")
     assert repair(machine).count("\n") == 1
-    assert sorted(rules(machine)) == before
+    assert sorted(ruleset(machine).splitlines()) == before
 
 
 def test_what_cannot_be_put_back_is_told(machine: Machine) -> None:

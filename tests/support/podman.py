@@ -76,9 +76,9 @@ class Podman:
         assert done.returncode == 0, f"podman {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
 
-    def serve(self, name: str, network: str) -> subprocess.CompletedProcess[str]:
+    def serve(self, name: str, *networks: str) -> subprocess.CompletedProcess[str]:
         """`podman run` of a container whose web server is published; stdout is its ID."""
-        words = ("run", "--detach", f"--name={name}", f"--network={network}", f"--publish={PORT}:80")
+        words = ("run", "--detach", f"--name={name}", f"--network={','.join(networks)}", f"--publish={PORT}:80")
         return self.attempt(*words, "--rootfs", f"{_FOLDER}/rootfs", "/bin/busybox", "httpd", "-f", "-h", "/www")
 
     def network(self, name: str) -> list[str]:

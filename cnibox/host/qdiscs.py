@@ -27,7 +27,7 @@ LOOPBACK = 1  # in every namespace the index of lo
 BUCKET_HANDLE = 0x10000  # 1:
 MAX_U32 = 0xFFFFFFFF
 GONE = (errno.ENOENT, errno.EINVAL, errno.ENODEV)  # EINVAL: the handle at that place is another
-NO_QDISC = (errno.ENOENT, errno.EINVAL)
+NO_QDISC = (errno.ENOENT, errno.EINVAL, errno.ENODEV)
 
 # linux/pkt_sched.h: ticks are of 64 ns on every kernel since 2.6.31.
 _PSCHED = "000003e8 00000040 000f4240 3b9aca00"

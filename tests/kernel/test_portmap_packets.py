@@ -192,11 +192,13 @@ def test_udp_flow_across_a_replacement(machine: Machine, backend: str, version: 
     flow = ["conntrack", "-L", "-f", f"ipv{version}", "-p", "udp", "--orig-port-dst", "5353"]
     with keep_sending(machine, "outside", HOST[version], 5353) as client:
         assert client.process.stdout is not None
+        heard = select.poll()
+        heard.register(client.process.stdout, select.POLLIN)
         assert machine.wait_until(lambda: "sport=4444" in machine.run(*flow, check=False))
         for name in ("c1", "c2"):
             config = publish(machine, NETWORK, config, name)
             with serving(machine, name):
-                assert select.select([client.process.stdout], [], [], 5)[0], f"{name} is not heard"
+                assert heard.poll(5000), f"{name} is not heard"
                 assert client.process.stdout.readline() == f"{name}\n"
             result = config.pop("prevResult")
             assert run(machine, "DEL", config, name).status == 0

@@ -46,7 +46,9 @@ class Rig:
             version=whole["cniVersion"],
             name=self.network,
         )
-        return HostLocal("host-local", request, Machine("/none"))
+        machine = Machine("/none")
+        machine.host.close()  # no IPAM plugin enters a namespace
+        return HostLocal("host-local", request, machine)
 
     def add(self, container: str, ifname: str = "eth0", args: str = "", **config: Any) -> list[str]:
         """The addresses; what an ADD that fails has done is undone, as skel does."""

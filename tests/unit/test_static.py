@@ -19,7 +19,9 @@ def plugin(command: str, ipam: Any, cni_args: str = "", version: str = "1.1.0", 
     request = Request(
         command, container_id="c1", ifname="eth0", args=cni_args, config=whole, version=version, name="net1"
     )
-    return Static("static", request, Machine("/none"))
+    machine = Machine("/none")
+    machine.host.close()  # no IPAM plugin enters a namespace
+    return Static("static", request, machine)
 
 
 def ips(*arguments: Any, **named: Any) -> list[tuple[str, str]]:

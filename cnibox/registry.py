@@ -19,10 +19,6 @@ PLUGINS = {
     "host-device": ("cnibox.plugins.main.host_device", "HostDevice", "a network device of the host, lent"),
     "tap": ("cnibox.plugins.main.tap", "Tap", "a tap, whose other end is a process"),
     "dummy": ("cnibox.plugins.main.dummy", "Dummy", "addresses that no wire leads to"),
-    "bandwidth": ("cnibox.plugins.meta.bandwidth", "Bandwidth", "limits the container's rates, in each direction"),
-    "portmap": ("cnibox.plugins.meta.portmap", "Portmap", "ports of the host lead to the container"),
-    "tuning": ("cnibox.plugins.meta.tuning", "Tuning", "sysctls of the container, and its interface's settings"),
-    "firewall": ("cnibox.plugins.meta.firewall", "Firewall", "lets the host forward for the container, or not"),
     "loopback": ("cnibox.plugins.main.loopback", "Loopback", "the container's own lo, up"),
     "host-local": (
         "cnibox.plugins.ipam.host_local",
@@ -30,6 +26,10 @@ PLUGINS = {
         "addresses from ranges, leased in files of this host",
     ),
     "static": ("cnibox.plugins.ipam.static", "Static", "the addresses that the configuration names"),
+    "portmap": ("cnibox.plugins.meta.portmap", "Portmap", "ports of the host lead to the container"),
+    "firewall": ("cnibox.plugins.meta.firewall", "Firewall", "lets the host forward for the container, or not"),
+    "tuning": ("cnibox.plugins.meta.tuning", "Tuning", "sysctls of the container, and its interface's settings"),
+    "bandwidth": ("cnibox.plugins.meta.bandwidth", "Bandwidth", "limits the container's rates, in each direction"),
     "sbr": ("cnibox.plugins.meta.sbr", "Sbr", "answers leave by the interface that the questions came by"),
     "vrf": ("cnibox.plugins.meta.vrf", "Vrf", "the interface's networks are apart from those of others"),
 }

@@ -36,6 +36,7 @@ _TRUTHS = {"1": True, "true": True, "0": False, "false": False}
 # stumble over bridge's MAC, nor bridge over host-local's IP, as they do in the reference.
 _NEVER_UNKNOWN = ("IP", "GATEWAY", "MAC", "IgnoreUnknown")
 _NOTHING = object()  # stands for the value where there is none, not even null
+LEAST, MOST = -(1 << 63), (1 << 63) - 1  # what Go's int holds
 
 
 class Unacceptable(ValueError):
@@ -199,11 +200,12 @@ Mapping = Kind(
 class Int(Kind):
     """Whole numbers from `low` to `high`, both included. As in Go, 1.0 and "1" are none."""
 
-    def __init__(self, low: int = -(1 << 63), high: int = (1 << 63) - 1) -> None:
+    def __init__(self, low: int = LEAST, high: int = MOST) -> None:
         self.low = low
         self.high = high
         schema = {"type": "integer", "minimum": low, "maximum": high}
-        super().__init__(f"a whole number from {low} to {high}", schema, self._int, self._int_of_text)
+        allowed = "a whole number" + f" from {low} to {high}" * ((low, high) != (LEAST, MOST))
+        super().__init__(allowed, schema, self._int, self._int_of_text)
 
     def _int(self, value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not self.low <= value <= self.high:

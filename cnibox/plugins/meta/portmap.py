@@ -37,7 +37,7 @@ MAPPING = Options(
     Option("hostPort", Int(), 0, "port of the host, 1 to 65535"),
     Option("containerPort", Int(), 0, "port of the container, 1 to 65535"),
     Option("protocol", Text, "", "tcp, udp or sctp"),
-    Option("hostIP", Ip, None, "only on this address of the host; 0.0.0.0 or ::: on all of that IP version"),
+    Option("hostIP", Ip, None, "only on this address of the host; 0.0.0.0 and :: are all of their IP version"),
 )
 UNSAFE = {"iptables": "", "nftables": ";#\\"}
 """What would end a condition, besides control characters."""

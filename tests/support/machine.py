@@ -120,7 +120,10 @@ class Machine:
         if inside:
             words = ["ip", "netns", "exec", inside, *words]
         done = subprocess.run(self.enter(*words), capture_output=True)
-        return f" {count} received" in done.stdout.decode()
+        answered = f" {count} received" in done.stdout.decode()
+        if not answered:  # else the next ping would wait until the kernel asks for the neighbour again
+            self.run("ip", *(["-n", inside] if inside else []), "neigh", "flush", "all", "nud", "incomplete")
+        return answered
 
     def snapshot(self) -> dict[str, str]:
         """All state that a plugin can change, in text: equal before and after means that nothing is left."""

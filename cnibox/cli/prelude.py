@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     f: BufferedReader  # this file, open behind the table
     CODE: dict[str, tuple[bool, int, int, tuple[str, ...]]] = {}
-    """{module: (is a package, where from here its code is marshalled, how long, all that it imports)}"""
+    """{module: (is a package, where from here its code is marshalled, how long, what it imports)}"""
 
 CODE_START = f.tell()  # noqa: F821
 Module = type(sys)
@@ -40,15 +40,27 @@ class StampedImporter:
 
     @staticmethod
     def exec_module(module: ModuleType) -> None:
-        # What it imports is made beforehand, by the shortest way: the interpreter's own takes 35 us a module.
-        for name in CODE[module.__name__][3]:
-            if name not in sys.modules:
-                make(name)
         run(module)
 
 
+def run(module: ModuleType) -> None:
+    """Execute a module's code in it. What it imports is made beforehand: the interpreter's own way takes 35 us each."""
+    _, offset, size, imported = CODE[module.__name__]
+    for name in imported:
+        if name not in sys.modules:
+            make(name)
+    # From the open file: its name may be another version's by now.
+    exec(marshal.loads(posix.pread(f.fileno(), size, CODE_START + offset)), module.__dict__)  # noqa: F821
+
+
 def make(name: str) -> None:
-    """Import a module whose own imports are all there."""
+    """Make a module that runs when it is first asked for an attribute (PEP 562). VERSION saves 0.2 ms by it, of 7."""
+
+    def first_use(attribute: str) -> object:
+        del module.__getattr__
+        run(module)
+        return getattr(module, attribute)
+
     module = sys.modules[name] = Module(name)
     parent, _, child = name.rpartition(".")
     if CODE[name][0]:
@@ -58,14 +70,7 @@ def make(name: str) -> None:
         module.__package__ = parent
     if parent:
         setattr(sys.modules[parent], child, module)
-    run(module)
-
-
-def run(module: ModuleType) -> None:
-    """Execute a module's code in it."""
-    _, offset, size, _ = CODE[module.__name__]
-    # From the open file: its name may be another version's by now.
-    exec(marshal.loads(posix.pread(f.fileno(), size, CODE_START + offset)), module.__dict__)  # noqa: F821
+    module.__getattr__ = first_use  # type: ignore[method-assign]
 
 
 def start() -> None:

@@ -20,11 +20,6 @@ from __future__ import annotations
 import ast
 import marshal
 import sys
-from _frozen_importlib import ModuleSpec
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from types import CodeType, ModuleType
 
 SHEBANG = "#!{} -IScimport sys;f=open(sys.argv[1],'rb');f.readline();exec(f.readline())\n"
 PLAIN_SHEBANG = "#!{} -IS\n"
@@ -79,14 +74,18 @@ def stamp(sources: dict[str, tuple[str, str]]) -> bytes:
     The code is the prelude's with a table, and then that of the modules, each by itself: a plugin reads only those
     that it imports.
     """
-    code = {name: compiled(path, text) for name, (path, text) in sources.items()}
+    trees = {name: stripped(path, text) for name, (path, text) in sources.items()}
+    code = {
+        name: compile(tree, sources[name][0], "exec", dont_inherit=True, optimize=2) for name, tree in trees.items()
+    }
     prelude = code.pop(PRELUDE)
     table: dict[str, tuple[bool, int, int, tuple[str, ...]]] = {}
     modules = b""
     for name in code:
         blob = marshal.dumps(code[name])
         is_package = sources[name][0].endswith("/__init__.py")
-        table[name] = (is_package, len(modules), len(blob), imported_by(code, name))
+        imported = tuple(other for other in imported_by(trees[name], name) if other in code)
+        table[name] = (is_package, len(modules), len(blob), imported)
         modules += blob
     first = marshal.dumps((prelude, table))
     line_2 = LINE_2.format(
@@ -98,42 +97,23 @@ def stamp(sources: dict[str, tuple[str, str]]) -> bytes:
     return line_2.encode() + first + modules + LINE_3.encode()
 
 
-def imported_by(code: dict[str, CodeType], module: str) -> tuple[str, ...]:
-    """Those of the modules that importing one of them brings in, each behind all that it imports; found by doing it."""
-    done: list[str] = []
-
-    class Importer:
-        @staticmethod
-        def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-            if name not in code:
-                return None
-            is_package = code[name].co_filename.endswith("/__init__.py")
-            return ModuleSpec(name, Importer, is_package=is_package)  # type: ignore[arg-type]
-
-        @staticmethod
-        def create_module(spec: ModuleSpec) -> None:
-            return None
-
-        @staticmethod
-        def exec_module(module: ModuleType) -> None:
-            exec(code[module.__name__], module.__dict__)
-            done.append(module.__name__)
-
-    sys.meta_path.insert(0, Importer)
-    try:
-        __import__(module)
-    finally:
-        sys.meta_path.remove(Importer)
-        for name in done:
-            del sys.modules[name]
-    return tuple(done[:-1])
+def stripped(path: str, text: str) -> ast.Module:
+    """A module without what Strip drops; line numbers stay."""
+    tree: ast.Module = ast.fix_missing_locations(Strip().visit(ast.parse(text, path)))
+    return tree
 
 
-def compiled(path: str, text: str) -> CodeType:
-    """The code object of a module, without docstrings, asserts and what Strip drops; line numbers stay."""
-    tree = ast.fix_missing_locations(Strip().visit(ast.parse(text, path)))
-    code: CodeType = compile(tree, path, "exec", dont_inherit=True, optimize=2)
-    return code
+def imported_by(tree: ast.Module, module: str) -> list[str]:
+    """What a module's relative imports at its top may bring in, packages first; some of the names are no modules."""
+    found: dict[str, None] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            path = [*module.split(".")[: -node.level], *(node.module or "").split(".")]
+            names = [name for name in path if name]
+            for last in range(len(names)):
+                found[".".join(names[: last + 1])] = None
+            found |= {".".join([*names, alias.name]): None for alias in node.names}
+    return list(found)
 
 
 def main() -> None:

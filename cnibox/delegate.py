@@ -19,7 +19,7 @@ from .spec.result import Result
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host.namespace import Machine
-    from .skel import Plugin
+    from .plugin import Plugin
     from .spec.request import Request
 
 BUSY_LIMIT = 5.0

@@ -15,11 +15,11 @@ MAX_LINKS = 40
 """As many symlinks as the kernel follows (path_resolution(7))."""
 
 
-def main(program: str, arguments: list[str], operator: Callable[[], int] | None = None) -> int:
+def main(program: str, arguments: list[str], operator: Callable[[], int]) -> int:
     """Run what we were started as; the return value is the exit status.
 
     `program` is the path by which we were started. `operator` runs the operator's commands with the arguments
-    of `sys.argv`, by default `cnibox.cli`: the one file has to unpack what they import first.
+    of `sys.argv`.
     """
     name, rest = plugin_meant(program, arguments)
     if name and ("--help" not in rest or _by_runtime()):
@@ -31,12 +31,7 @@ def main(program: str, arguments: list[str], operator: Callable[[], int] | None 
     if not name and _is_stray(program):
         sys.stderr.write(f"{_no_plugin(program)}\nThe commands for people are under the name cnibox.\n")
         return 1
-    return (operator or _operator)()
-
-
-def console() -> None:
-    """The entry point of `python -m cnibox` and of the script that pip makes."""
-    sys.exit(main(sys.argv[0], sys.argv[1:]))
+    return operator()
 
 
 def _by_runtime() -> bool:
@@ -96,9 +91,3 @@ def _readlink(path: str) -> str:
         return posix.readlink(path)
     except (OSError, ValueError):
         return ""
-
-
-def _operator() -> int:
-    from .cli import run
-
-    return run()

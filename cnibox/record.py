@@ -93,11 +93,7 @@ def remove_folder(container_id: str) -> None:
 
 def of(request: Request, plugin: str) -> Record | None:
     """The plugin's record of this attachment: under the network's name, or under the one that it had at ADD."""
-    found = [
-        record
-        for record in _of_container(request.container_id)
-        if (record.ifname, record.plugin) == (request.ifname, plugin)
-    ]
+    found = [record for record in parts(request.container_id, plugin) if record.ifname == request.ifname]
     for record in found:
         if record.network == request.name:
             return record
@@ -106,16 +102,12 @@ def of(request: Request, plugin: str) -> Record | None:
 
 def siblings(container_id: str, ifname: str, network: str, plugin: str) -> list[Record]:
     """The same plugin's attachments of the container's other interfaces to the same network."""
-    return [
-        other
-        for other in _of_container(container_id)
-        if (other.network, other.plugin) == (network, plugin) and other.ifname != ifname
-    ]
+    return [each for each in parts(container_id, plugin) if each.network == network and each.ifname != ifname]
 
 
 def parts(container_id: str, plugin: str) -> list[Record]:
     """One plugin's parts in all attachments of a container, to whatever networks."""
-    return [record for record in _of_container(container_id) if record.plugin == plugin]
+    return list(_of_container(container_id, plugin))
 
 
 def is_anothers(namespace: int, container_id: str, ifname: str) -> bool:
@@ -130,16 +122,11 @@ def is_anothers(namespace: int, container_id: str, ifname: str) -> bool:
 
 def all_of(network: str, plugin: str) -> list[Record]:
     """Every attachment to a network that this plugin had a part in."""
-    return [record for record in everywhere(plugin) if record.network == network]
-
-
-def everywhere(plugin: str) -> list[Record]:
-    """Every attachment that this plugin had a part in, to whatever network."""
-    return list(each(plugin))
+    return [record for record in each(plugin) if record.network == network]
 
 
 def each(plugin: str) -> Iterator[Record]:
-    """The same, read one by one: who has found enough stops."""
+    """Every attachment that this plugin had a part in, read one by one: who has found enough stops."""
     for container_id in _listing(ATTACHMENTS):
         yield from _of_container(container_id, plugin)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .skel import Plugin
+    from .plugin import Plugin
 
 PLUGINS = {
     "bridge": (

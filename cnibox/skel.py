@@ -10,82 +10,24 @@ import _signal  # type: ignore[import-not-found]
 import posix
 
 from . import __version__, log, registry
-from .host.journal import HostError
 from .host.namespace import OWN, Machine
+from .plugin import as_cni_error
 from .spec import errors
 from .spec.errors import CniError
 from .spec.jsontext import encode
-from .spec.options import Options
 from .spec.request import Request
 from .spec.versions import CURRENT, SUPPORTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from .host.journal import Operation
-    from .spec.options import Values
-    from .spec.result import Result
+    from .plugin import Plugin
 
 REFERENCE = "1.9.1"
 """The release of the Go reference whose options and behaviour we have. nerdctl reads it from the bare run: 1.7.1 and
 newer have the firewall's isolation. Our own version follows it as semver's build metadata, which orders nothing."""
 
 HELD_SIGNALS = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
-
-
-class Plugin:
-    """What a plugin is: its options, and what it does for each verb. It raises CniError, and prints nothing."""
-
-    options = Options()
-    needed_to_delete = Options()
-    """Those that DEL and GC read: what has become of the others must not keep anything alive."""
-
-    def __init__(self, name: str, request: Request, machine: Machine) -> None:
-        self.name = name
-        self.request = request
-        self.machine = machine
-        options = self.needed_to_delete if request.command in ("DEL", "GC") else self.options
-        self.option: Values = options.parse(request)
-
-    def add(self) -> Result:
-        """Wire the container, or adjust what earlier plugins wired, and say what there is now."""
-        raise NotImplementedError
-
-    def check(self) -> None:
-        """Raise if what ADD made is not as it was made."""
-
-    def delete(self) -> None:
-        """Take away what ADD made, however much of it is still there. Carries on past errors, and reports them."""
-
-    def status(self) -> None:
-        """Raise 50 or 51 if an ADD could not succeed now."""
-
-    def gc(self, valid: set[tuple[str, str]]) -> None:
-        """Take away what belongs to this network and to none of these (container ID, interface name)."""
-
-
-class Attempts:
-    """Carries on past errors, and reports all of them at the end: what DEL and GC are made of."""
-
-    def __init__(self) -> None:
-        self.failures: list[CniError] = []
-
-    def __call__(self, do: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return do(*arguments)
-        except (CniError, OSError) as error:
-            self.failures.append(as_cni_error(error))
-            return None
-
-    def finish(self) -> None:
-        """Raise what went wrong, if anything did; several errors become one, with the code of the first."""
-        if len(self.failures) == 1:
-            raise self.failures[0]
-        if self.failures:
-            text = "; ".join(str(failure) for failure in self.failures)
-            raise CniError(self.failures[0].code, f"{len(self.failures)} things failed: {text}")
 
 
 def run(name: str, program: str, arguments: list[str]) -> int:
@@ -126,7 +68,7 @@ def _perform(name: str, request: Request, machine: Machine, explain: bool) -> No
     elif request.command == "DEL":
         plugin.delete()
     elif request.command == "STATUS":
-        plugin.status()
+        report_status(plugin)
     elif request.valid_attachments is not None:
         plugin.gc(set(request.valid_attachments))
 
@@ -140,6 +82,17 @@ def _add(plugin: Plugin) -> None:
         for failure in plugin.machine.journal.undo():
             log.error(f"while undoing a failed ADD: {failure}")
         raise
+
+
+def report_status(plugin: Plugin) -> None:
+    """What would make an ADD fail is 50 to a runtime, whatever it was found by; wrong input keeps its own code."""
+    try:
+        plugin.status()
+    except (CniError, OSError) as error:
+        found = as_cni_error(error)
+        if found.code not in (errors.INTERNAL, errors.IO_FAILURE):
+            raise
+        raise CniError(errors.PLUGIN_UNAVAILABLE, found.msg, found.details) from None
 
 
 def _guard_namespace(request: Request) -> None:
@@ -156,19 +109,6 @@ def _guard_namespace(request: Request) -> None:
             "plugin's netns and netns from CNI_NETNS should not be the same",
             f"{request.netns} is the namespace of the host; give the container's, or set CNI_NETNS_OVERRIDE=1",
         )
-
-
-def as_cni_error(error: BaseException) -> CniError:
-    """Any error as the protocol knows it."""
-    if isinstance(error, CniError):
-        return error
-    if isinstance(error, HostError):
-        return CniError(errors.INTERNAL, str(error))
-    if isinstance(error, OSError):
-        return CniError(errors.INTERNAL, f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    kind = type(error).__name__
-    advice = "this is a fault of cnibox; CNIBOX_DEBUG=1 prints where"
-    return CniError(errors.INTERNAL, f"internal error: {kind}: {error}", advice)
 
 
 def _report(error: BaseException) -> int:

@@ -84,7 +84,8 @@ def stamp(sources: dict[str, tuple[str, str]]) -> bytes:
     for name in code:
         blob = marshal.dumps(code[name])
         is_package = sources[name][0].endswith("/__init__.py")
-        imported = tuple(other for other in imported_by(trees[name], name) if other in code)
+        package = name if is_package else name.rpartition(".")[0]
+        imported = tuple(other for other in imported_by(trees[name], package) if other in code and other != name)
         table[name] = (is_package, len(modules), len(blob), imported)
         modules += blob
     first = marshal.dumps((prelude, table))
@@ -103,15 +104,14 @@ def stripped(path: str, text: str) -> ast.Module:
     return tree
 
 
-def imported_by(tree: ast.Module, module: str) -> list[str]:
-    """What a module's relative imports at its top may bring in, packages first; some of the names are no modules."""
+def imported_by(tree: ast.Module, package: str) -> list[str]:
+    """What a package's module may import at its top, packages first; some of the names are no modules."""
     found: dict[str, None] = {}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.level:
-            path = [*module.split(".")[: -node.level], *(node.module or "").split(".")]
-            names = [name for name in path if name]
-            for last in range(len(names)):
-                found[".".join(names[: last + 1])] = None
+            names = package.split(".")
+            names = names[: len(names) + 1 - node.level] + (node.module.split(".") if node.module else [])
+            found |= {".".join(names[:end]): None for end in range(1, len(names) + 1)}
             found |= {".".join([*names, alias.name]): None for alias in node.names}
     return list(found)
 

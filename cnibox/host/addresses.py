@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import time
 
 from . import routes
 from .journal import HostError
@@ -119,20 +118,14 @@ def wait_until_usable(
     Even without duplicate address detection the kernel makes an address's local route later, in a work queue
     (addrconf_dad_work), and drops what comes before. HostError EADDRNOTAVAIL names one that somebody else has.
     """
-    if not _unusable(namespace, link, wanted, link_local):
-        return
-    events = namespace.subscribe(rtnl.RTNLGRP_IPV6_ROUTE, rtnl.RTNLGRP_IPV6_IFADDR)
-    try:
-        deadline = time.monotonic() + limit
-        while waiting := _unusable(namespace, link, wanted, link_local):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                doing = f"waiting for {', '.join(waiting)} on {link.name} to become usable"
-                reason = f"the kernel has not finished within {limit:g} s"
-                raise HostError(errno.ETIMEDOUT, doing, reason)
-            events.events(left)
-    finally:
-        events.close()
+
+    def all_are() -> bool:
+        return not _unusable(namespace, link, wanted, link_local)
+
+    if not namespace.wait_for(all_are, limit, rtnl.RTNLGRP_IPV6_ROUTE, rtnl.RTNLGRP_IPV6_IFADDR):
+        waiting = _unusable(namespace, link, wanted, link_local)
+        doing = f"waiting for {', '.join(waiting)} on {link.name} to become usable"
+        raise HostError(errno.ETIMEDOUT, doing, f"the kernel has not finished within {limit:g} s")
 
 
 def _unusable(namespace: Namespace, link: Link, wanted: set[str], link_local: bool) -> list[str]:

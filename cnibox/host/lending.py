@@ -7,13 +7,12 @@ with it. A lent link carries its name on the host as its alias, as the reference
 from __future__ import annotations
 
 import errno
-import time
 
-from . import links
+from . import addresses, links, routes
 from .journal import HostError
 from .namespace import attempt, refusal
 from .netlink import rtnl
-from .netlink.rtnl import AF_INET, AF_INET6, IFF_UP, RTM_F_CLONED, RTN_UNICAST, RTNH_F_ONLINK
+from .netlink.rtnl import AF_INET, AF_INET6, IFF_UP, RTPROT_KERNEL, RTPROT_RA
 from .netlink.socket import NLM_F_CREATE, NLM_F_EXCL, NetlinkError
 
 TYPE_CHECKING = False
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 RETURN_LIMIT = 1.0
 """Seconds for the kernel to bring hardware home from a namespace that has ended; it takes some milliseconds."""
+MADE_ANEW = (RTPROT_KERNEL, RTPROT_RA)
+"""Who makes a link's routes again by itself: the kernel, and routers."""
 FREE_NAME = "dev%d"
 """For a link whose name is taken: the kernel chooses the number. It does the same when a namespace ends."""
 
@@ -83,17 +84,7 @@ def find(namespace: Namespace, alias: str, mac: str, index: int) -> Link | None:
 
 def wait_for(namespace: Namespace, alias: str, mac: str, index: int) -> Link | None:
     """The same, waited for: a namespace ends later than its last process, and its hardware comes back then."""
-    events = namespace.subscribe(rtnl.RTNLGRP_LINK)
-    try:
-        deadline = time.monotonic() + RETURN_LIMIT
-        while (link := find(namespace, alias, mac, index)) is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None
-            events.events(left)
-        return link
-    finally:
-        events.close()
+    return namespace.wait_for(lambda: find(namespace, alias, mac, index), RETURN_LIMIT, rtnl.RTNLGRP_LINK)
 
 
 def host_of(namespace: Namespace) -> Namespace:
@@ -137,32 +128,22 @@ def _body(index: int, attributes: Attributes, flags: int = 0, change: int = 0) -
 
 
 class _Kept:
-    """The addresses of a link that is up and its routes, as the kernel told them; not routes with several next hops."""
+    """The addresses of a link that is up and its routes; not routes with several next hops."""
 
     def __init__(self, namespace: Namespace, link: Link) -> None:
         self.namespace = namespace
-        self.addresses: list[dict[str, Any]] = []
-        self.routes: list[dict[str, Any]] = []
-        for family in (AF_INET, AF_INET6):
-            body = {"family": family, "index": link.index, "attrs": []}
-            say = f"{namespace.ip} address show dev {link.name}"
-            found = [each for each in namespace.dump(say, rtnl.RTM_GETADDR, body) if each["index"] == link.index]
-            # The kernel puts a new IPv6 address in front of the others, where it is preferred as a source.
-            self.addresses += found[::-1] if family == AF_INET6 else found
-        if link.is_up and self.addresses:  # without any there is no route, and a host may have a million
-            self._keep_routes(link)
-
-    def _keep_routes(self, link: Link) -> None:
-        for family in (AF_INET, AF_INET6):
-            body = {"family": family, "attrs": [("RTA_OIF", link.index)]}
-            found = self.namespace.dump(f"{self.namespace.ip} route show dev {link.name}", rtnl.RTM_GETROUTE, body)
-            self.routes += [message for message in found if _is_kept(message, link.index)]
+        # The kernel puts a new IPv6 address in front of the others, where it is preferred as a source.
+        self.addresses = addresses.of(namespace, link, AF_INET) + addresses.of(namespace, link, AF_INET6)[::-1]
+        # Without an address there is no route.
+        ways = routes.through(namespace, link) if link.is_up and self.addresses else []
+        self.routes = [route for route in ways if not route.hops and route.proto not in MADE_ANEW]
 
     def restore(self, link: Link) -> None:
         """Give all of it to the link; what fails does not stop the rest, and is raised at the end."""
-        messages = [_readdressed(message, link.index) for message in self.addresses]
-        by_device_first = sorted(self.routes, key=lambda message: "RTA_GATEWAY" in dict(message["attrs"]))
-        messages += [_rerouted(message, link.index) for message in by_device_first]
+        made = NLM_F_CREATE | NLM_F_EXCL
+        messages = [(rtnl.RTM_NEWADDR, made, {**each.message, "index": link.index}) for each in self.addresses]
+        by_device_first = sorted(self.routes, key=lambda route: bool(route.gateway))
+        messages += [(rtnl.RTM_NEWROUTE, made, route.by(link).message) for route in by_device_first]
         refused: HostError | None = None
         for message in messages:
             try:
@@ -171,19 +152,3 @@ class _Kept:
                 refused = refused or error
         if refused is not None:
             raise refused
-
-
-def _is_kept(route: dict[str, Any], index: int) -> bool:
-    """Whether it is the link's, and neither the kernel nor a router makes it anew."""
-    made_anew = route["proto"] in (rtnl.RTPROT_KERNEL, rtnl.RTPROT_RA) or route["flags"] & RTM_F_CLONED
-    return dict(route["attrs"]).get("RTA_OIF") == index and route["type"] == RTN_UNICAST and not made_anew
-
-
-def _readdressed(message: dict[str, Any], index: int) -> Message:
-    return rtnl.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, {**message, "index": index}
-
-
-def _rerouted(message: dict[str, Any], index: int) -> Message:
-    attributes = [(name, value) for name, value in message["attrs"] if name not in ("RTA_OIF", "RTA_CACHEINFO")]
-    body = {**message, "flags": message["flags"] & RTNH_F_ONLINK, "attrs": [("RTA_OIF", index), *attributes]}
-    return rtnl.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import time
 
 from . import sysctl
 from .journal import HostError
@@ -292,21 +291,17 @@ def operational(namespace: Namespace, name: str) -> Link:
 
     HostError ETIMEDOUT after READY_LIMIT.
     """
-    link = get(namespace, name)
-    if link.operstate == "UP":
-        return link
-    events = namespace.subscribe(rtnl.RTNLGRP_LINK)
-    try:
-        deadline = time.monotonic() + READY_LIMIT
-        while (link := get(namespace, name)).operstate != "UP":
-            left = deadline - time.monotonic()
-            if left <= 0:
-                doing = f"waiting for {name} in {namespace.path} to become operational"
-                raise HostError(errno.ETIMEDOUT, doing, f"it is still {link.operstate} after {READY_LIMIT:g} s")
-            events.events(left)  # whatever they tell: the link is asked for anew
-        return link
-    finally:
-        events.close()
+
+    def look() -> Link | None:
+        link = get(namespace, name)
+        return link if link.operstate == "UP" else None
+
+    link = namespace.wait_for(look, READY_LIMIT, rtnl.RTNLGRP_LINK)
+    if link is None:
+        doing = f"waiting for {name} in {namespace.path} to become operational"
+        state = get(namespace, name).operstate
+        raise HostError(errno.ETIMEDOUT, doing, f"it is still {state} after {READY_LIMIT:g} s")
+    return link
 
 
 def _flags_message(link: Link, flags: int, change: int) -> Message:

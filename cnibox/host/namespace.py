@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import posix
+import time
 
 from .journal import HostError, Journal
 from .netlink import rtnl
@@ -14,9 +15,11 @@ from .setns import CLONE_NEWNET, setns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from .journal import Undo
+
+    T = TypeVar("T")
 
     Message = tuple[int, int, dict[str, Any]]
     Change = tuple[str, Message, Undo | None, bool, str]  # the last is the journal's `why`
@@ -125,12 +128,24 @@ class Namespace:
         except NetlinkError as error:
             raise refusal(say, error) from None
 
-    def subscribe(self, *groups: int) -> Netlink:
-        """A socket of its own that hears the kernel's events of groups such as rtnl.RTNLGRP_LINK; to be closed."""
+    def wait_for(self, look: Callable[[], T], limit: float, *groups: int) -> T:
+        """What `look` finds, once that is something: it looks anew with each of the kernel's events of these groups.
+
+        What they tell does not matter. After `limit` seconds: the nothing that it found. groups: rtnl.RTNLGRP_LINK, ...
+        """
+        found = look()
+        if found:
+            return found
         with self:
             events = Netlink(rtnl.FAMILY)
-        events.subscribe(*groups)
-        return events
+        try:
+            events.subscribe(*groups)
+            deadline = time.monotonic() + limit
+            while not (found := look()) and (left := deadline - time.monotonic()) > 0:
+                events.events(left)
+            return found
+        finally:
+            events.close()
 
     def batch(self) -> Batch:
         """Changes asked for in the block are sent to the kernel as one packet, at its end."""

@@ -13,6 +13,7 @@ from .netlink.rtnl import (
     RT_SCOPE_NOWHERE,
     RT_SCOPE_UNIVERSE,
     RT_TABLE_MAIN,
+    RTM_F_CLONED,
     RTN_LOCAL,
     RTN_UNICAST,
     RTNH_F_ONLINK,
@@ -102,6 +103,12 @@ class Route:
         place = {"table": table if table <= 255 else 0, "flags": flags, "attrs": attributes}
         return Route({**self.message, **place})
 
+    def by(self, link: Link) -> Route:
+        """The same route by another link; of one with a single next hop."""
+        found = self.into(self.table)
+        attributes = [(name, link.index if name == "RTA_OIF" else value) for name, value in found.message["attrs"]]
+        return Route({**found.message, "attrs": attributes})
+
     def __str__(self) -> str:
         text = (
             self.dst
@@ -115,16 +122,22 @@ class Route:
         )
 
 
-def everything(namespace: Namespace, version: int) -> list[Route]:
-    """All routes of one IP version, of every type, in every table."""
-    body = {"family": AF_INET if version == 4 else AF_INET6, "attrs": []}
+def everything(namespace: Namespace, version: int, index: int = 0) -> list[Route]:
+    """All routes of one IP version, of every type, in every table; `index`: only those that use that interface."""
+    body = {"family": AF_INET if version == 4 else AF_INET6, "attrs": [("RTA_OIF", index)] * bool(index)}
     say = f"{namespace.ip} -{version} route show table all"
     return [Route(message) for message in namespace.dump(say, rtnl.RTM_GETROUTE, body)]
 
 
-def of(namespace: Namespace, version: int) -> list[Route]:
-    """All unicast routes of one IP version, in every table."""
-    return [route for route in everything(namespace, version) if route.type == RTN_UNICAST]
+def of(namespace: Namespace, version: int, index: int = 0) -> list[Route]:
+    """All unicast routes of one IP version, in every table; not what kernels before 4.20 add: learned path MTUs."""
+    found = everything(namespace, version, index)
+    return [route for route in found if route.type == RTN_UNICAST and not route.message["flags"] & RTM_F_CLONED]
+
+
+def through(namespace: Namespace, link: Link) -> list[Route]:
+    """All unicast routes that lead through the link; the kernel looks for them, as a host may have a million."""
+    return [route for version in (4, 6) for route in of(namespace, version, link.index) if route.leads_through(link)]
 
 
 def default_interface(namespace: Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import time
 
 from . import addresses, routes, sysctl
 from .journal import HostError
@@ -122,19 +121,14 @@ class Kept:
 
     def _wait(self, namespace: Namespace, link: Link, master: Link | None) -> None:
         table = table_of(master) if master else RT_TABLE_LOCAL
-        if not self._unusable(namespace, link, table):
-            return
-        events = namespace.subscribe(RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_IFADDR)
-        try:
-            deadline = time.monotonic() + READY_LIMIT
-            while waiting := self._unusable(namespace, link, table):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    doing = f"waiting for {', '.join(waiting)} on {link.name} to be in table {table}"
-                    raise HostError(errno.ETIMEDOUT, doing, f"the kernel has not finished within {READY_LIMIT:g} s")
-                events.events(left)
-        finally:
-            events.close()
+
+        def all_are() -> bool:
+            return not self._unusable(namespace, link, table)
+
+        if not namespace.wait_for(all_are, READY_LIMIT, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_IFADDR):
+            waiting = self._unusable(namespace, link, table)
+            doing = f"waiting for {', '.join(waiting)} on {link.name} to be in table {table}"
+            raise HostError(errno.ETIMEDOUT, doing, f"the kernel has not finished within {READY_LIMIT:g} s")
 
     def _unusable(self, namespace: Namespace, link: Link, table: int) -> list[str]:
         """The addresses to which packets are not taken yet; without a carrier none ever would be."""
@@ -163,5 +157,8 @@ def _is_kept(address: Assigned) -> bool:
 
 def _ways(namespace: Namespace, link: Link) -> list[Route]:
     """The link's unicast routes, in whatever table, but those that the kernel makes for every link."""
-    found = [route for version in (4, 6) for route in routes.of(namespace, version) if route.leads_through(link)]
-    return [route for route in found if route.table != RT_TABLE_LOCAL and route.dst not in _OF_EVERY_LINK]
+    return [
+        route
+        for route in routes.through(namespace, link)
+        if route.table != RT_TABLE_LOCAL and route.dst not in _OF_EVERY_LINK
+    ]

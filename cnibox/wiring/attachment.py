@@ -6,8 +6,8 @@ import errno
 
 from .. import record
 from ..host.journal import HostError
+from ..plugin import Attempts, Plugin
 from ..record import Record
-from ..skel import Attempts, Plugin
 from ..spec import errors
 from ..spec.errors import CniError
 

@@ -23,8 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host.links import Link
     from ..host.namespace import Namespace
+    from ..plugin import Attempts
     from ..record import Record
-    from ..skel import Attempts
     from ..spec.address import Address
     from ..spec.result import Interface, IpConfig
 
@@ -225,12 +225,7 @@ class InterfacePlugin(AttachmentPlugin):
 
     def status(self) -> None:
         self.validate()
-        try:
-            ipam = self.ipam()
-        except CniError as error:
-            if error.code != errors.INTERNAL:
-                raise
-            raise CniError(errors.PLUGIN_UNAVAILABLE, error.msg, error.details) from None  # it is not installed
+        ipam = self.ipam()
         if ipam is not None:
             ipam.status()
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from ..host.links import Attributes, Link
     from ..host.namespace import Namespace
+    from ..plugin import Attempts
     from ..record import Record
-    from ..skel import Attempts
 
 MASTER = Option("master", Text, "", "the parent interface; by default that of the default route")
 MTU = Option("mtu", Int(0, 65535), 0, "MTU of the interface, at most the parent's; 0: the parent's")
@@ -216,14 +216,8 @@ class StackedPlugin(LinkPlugin):
 
     def status(self) -> None:
         super().status()
-        if self.comes_with_add:
-            return
-        try:
+        if not self.comes_with_add:
             self.master()
-        except CniError as error:
-            if error.code != errors.INTERNAL:
-                raise
-            raise CniError(errors.PLUGIN_UNAVAILABLE, error.msg, error.details) from None
 
 
 def find_master(namespace: Namespace, name: str) -> Link:

@@ -17,6 +17,16 @@ class Owner:
         self.ifname = ifname
 
 
+def strangers(rules: list[str], kind: str, network: str, valid: set[tuple[str, str]]) -> list[Owner]:
+    """Who is named by the comments of these rules of iptables: the network's containers without a valid attachment.
+
+    kind: what comes before `name: "<network>" id: "<container ID>"`; valid: (container ID, interface name)
+    """
+    before, after = f'"{kind}name: \\"{network}\\" id: \\"', '\\""'
+    found = {rule.partition(before)[2].partition(after)[0] for rule in rules if before in rule}
+    return [Owner(network, each, "") for each in sorted(found - {container_id for container_id, _ in valid})]
+
+
 def digest(text: str, length: int) -> str:
     """The first `length` hexadecimal digits of the SHA-512."""
     hexadecimal: str = sha512(text.encode()).hexdigest()

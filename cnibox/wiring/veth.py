@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from ..host.links import Link
     from ..host.namespace import Machine, Namespace
+    from ..plugin import Attempts
     from ..record import Record
-    from ..skel import Attempts
 
 FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 NAME_ATTEMPTS = 10

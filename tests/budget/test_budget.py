@@ -69,8 +69,8 @@ def ours(found: set[str]) -> set[str]:
     return {name.removeprefix("cnibox.") for name in found if name.startswith("cnibox.")}
 
 
-PORTMAP_IPTABLES = {"wiring.portmap_iptables", "wiring.portmap_iptables_shared"}
-PORTMAP_NFTABLES = {"wiring.portmap_nftables", "wiring.portmap_nftables_shared"}
+PORTMAP_IPTABLES = {"wiring.portmap.iptables", "wiring.portmap.iptables_shared"}
+PORTMAP_NFTABLES = {"wiring.portmap.nftables", "wiring.portmap.nftables_shared"}
 CONNTRACK = "host.netlink.conntrack"
 BRIDGE = {"plugins.main.bridge", "plugins.ipam.host_local"}
 SCENARIOS = [
@@ -80,8 +80,8 @@ SCENARIOS = [
     ("loopback", "ADD", LOOPBACK, SETNS, {"plugins.main.loopback"}),
     ("loopback", "DEL", LOOPBACK, SETNS, {"plugins.main.loopback"}),
     ("bridge", "ADD", bridge(), SETNS | HASH, BRIDGE),
-    ("bridge", "ADD", IPTABLES, SETNS | HASH, BRIDGE | {"wiring.masquerade_iptables"}),
-    ("bridge", "ADD", NFTABLES, SETNS | HASH, BRIDGE | {"wiring.masquerade_nftables"}),
+    ("bridge", "ADD", IPTABLES, SETNS | HASH, BRIDGE | {"wiring.masquerade.iptables"}),
+    ("bridge", "ADD", NFTABLES, SETNS | HASH, BRIDGE | {"wiring.masquerade.nftables"}),
     ("bridge", "DEL", bridge(), SETNS | HASH, BRIDGE),
     ("macvlan", "ADD", MACVLAN, SETNS, {"plugins.main.macvlan", "plugins.ipam.host_local"}),
     ("macvlan", "DEL", MACVLAN, SETNS, {"plugins.main.macvlan", "plugins.ipam.host_local"}),
@@ -128,11 +128,11 @@ def test_modules_imported(
     chosen = {
         name
         for name in ours(found)
-        if re.match(r"plugins\.\w+\.|wiring\.(masquerade|portmap)_(ip|nf)tables|host\.netlink\.conntrack", name)
+        if re.match(r"plugins\.\w+\.|wiring\.(masquerade|portmap)\.(ip|nf)tables|host\.netlink\.conntrack", name)
     }
     assert chosen == parts
     assert not {name for name in ours(found) if name.startswith(("cli", "runtime"))}
-    assert not {"wiring.lease_report", "wiring.vlans", "spec.described", "host.vlans"} & ours(found)
+    assert not {"wiring.leases.report", "wiring.vlans", "spec.described", "host.vlans"} & ours(found)
     assert ("host.netlink.tc" in ours(found)) == (plugin == "bandwidth")
 
 

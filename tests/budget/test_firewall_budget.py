@@ -34,11 +34,15 @@ def test_modules_imported(machine: Machine, command: str, backend: str) -> None:
     found = modules(machine, "firewall", command, config)
     assert {name for name in found if name.partition(".")[0] != "cnibox"} <= INTERPRETER | SETNS | HASH
     chosen = {
-        name for name in ours(found) if name.startswith(("plugins.meta.", "wiring.firewall_", "wiring.masquerade"))
+        name for name in ours(found) if name.startswith(("plugins.meta.", "wiring.firewall.", "wiring.masquerade"))
     }
-    rules = {"wiring.firewall_iptables", "wiring.firewall_ruleset"}
-    own = rules if backend == "iptables" else {"wiring.firewall_nftables"}
-    assert chosen == {"plugins.meta.firewall", "wiring.firewall_bridge", *own}
+    rules = {"wiring.firewall.iptables", "wiring.firewall.ruleset"}
+    own = rules if backend == "iptables" else {"wiring.firewall.nftables"}
+    assert chosen == {
+        "plugins.meta.firewall",
+        *(f"wiring.firewall.{name}" for name in ("bridge", "part", "zones")),
+        *own,
+    }
     assert "host.nftables" not in ours(found) or backend == "nftables"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cnibox.skel import report_status
 from cnibox.spec import errors
 from tests.support.leases import Rig, error
 
@@ -104,7 +105,7 @@ def test_exhaustion_tells_by_whom_and_what_to_do(rig: Rig) -> None:
     )
     assert "5 addresses are held by 3 containers, 2 since before this boot, 0 garbled" in text
     assert f"`cnibox reclaim net1 --data-dir {rig.data_dir}`" in text
-    assert error(errors.PLUGIN_UNAVAILABLE, rig.plugin("STATUS").status) == text.removeprefix(
+    assert error(errors.PLUGIN_UNAVAILABLE, report_status, rig.plugin("STATUS")) == text.removeprefix(
         "failed to allocate for range 0: "
     )
     rig.delete("c1", "eth1")

@@ -10,6 +10,7 @@ import pytest
 
 from cnibox.host import files
 from cnibox.host.journal import HostError
+from cnibox.skel import report_status
 from cnibox.spec import errors
 from tests.support.leases import Rig, error
 
@@ -33,7 +34,7 @@ def test_status_makes_nothing_and_waits_for_nobody(rig: Rig, tmp_path: Path) -> 
         each: each.stat().st_mtime_ns for each in rig.data_dir.rglob("*") if each != rig.leases
     }.items() <= before.items()
     (tmp_path / "file").write_text("")
-    text = error(50, Rig(tmp_path / "file", subnet="10.0.0.0/24").plugin("STATUS").status)
+    text = error(50, report_status, Rig(tmp_path / "file", subnet="10.0.0.0/24").plugin("STATUS"))
     assert str(tmp_path / "file") in text
 
 

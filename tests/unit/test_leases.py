@@ -12,9 +12,9 @@ import pytest
 
 from cnibox.spec.errors import CniError
 from cnibox.wiring import leases
-from cnibox.wiring.lease_files import is_address, parse
-from cnibox.wiring.lease_index import HEADER, PART, Index
-from cnibox.wiring.ranges import RANGE_SETS, RangeSet, range_sets
+from cnibox.wiring.leases.index import HEADER, PART, Index
+from cnibox.wiring.leases.on_disk import is_address, parse
+from cnibox.wiring.leases.ranges import RANGE_SETS, RangeSet, range_sets
 
 
 def sets(*given: list[dict[str, Any]], version: str = "1.0.0") -> list[RangeSet]:

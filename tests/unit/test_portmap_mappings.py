@@ -13,8 +13,8 @@ from cnibox.record import Record
 from cnibox.spec.address import Address, Cidr
 from cnibox.spec.errors import CniError
 from cnibox.wiring.owner import Owner
-from cnibox.wiring.portmap_iptables import entries, rules
-from cnibox.wiring.portmap_mappings import Mapping, Published, read
+from cnibox.wiring.portmap.iptables import entries, rules
+from cnibox.wiring.portmap.mappings import Mapping, Published, read
 
 
 def given(*mappings: dict[str, Any]) -> list[Mapping]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import posix
 
 from ... import log
-from ...skel import Attempts, Plugin
+from ...plugin import Attempts, Plugin
 from ...spec import errors
 from ...spec.address import Cidr
 from ...spec.errors import CniError
@@ -19,7 +19,7 @@ from ...spec.options import IpOrPrefix, ListOf, Option, Options, Text
 from ...spec.result import IpConfig, Result
 from ...wiring import ipam
 from ...wiring.leases import DATA_DIR, Leases, is_garbled
-from ...wiring.ranges import RANGE, RANGE_SETS, Range, RangeSet, range_sets
+from ...wiring.leases.ranges import RANGE, RANGE_SETS, Range, RangeSet, range_sets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,17 +100,13 @@ class HostLocal(Plugin):
 
     def status(self) -> None:
         sets = self._sets()
-        try:
-            ipam.resolv_conf(self.option.resolvConf)
-            self._require_writable()
-            if self.leases.exist():
-                with self.leases.look() as leases:
-                    for each in sets:
-                        if leases.at_most() >= each.size and _free(leases, each) <= 0:
-                            raise _exhausted(leases, each)
-        except (CniError, OSError) as error:
-            cause = error if isinstance(error, CniError) else CniError(0, str(error))
-            raise CniError(errors.PLUGIN_UNAVAILABLE, cause.msg, cause.details) from None
+        ipam.resolv_conf(self.option.resolvConf)
+        self._require_writable()
+        if self.leases.exist():
+            with self.leases.look() as leases:
+                for each in sets:
+                    if leases.at_most() >= each.size and _free(leases, each) <= 0:
+                        raise _exhausted(leases, each)
 
     def gc(self, valid: set[tuple[str, str]]) -> None:
         if not self.leases.exist():
@@ -195,7 +191,9 @@ class HostLocal(Plugin):
         while not posix.access(path, posix.F_OK) and path != "/":
             path = path.rpartition("/")[0] or "/"
         if not posix.access(path, posix.W_OK | posix.X_OK):
-            raise CniError(0, f"cannot write leases below {path}", "read-only, no folder, or of another user")
+            raise CniError(
+                errors.IO_FAILURE, f"cannot write leases below {path}", "read-only, no folder, or of another user"
+            )
 
 
 def _free(leases: Leases, ranges: RangeSet) -> int:
@@ -210,13 +208,13 @@ def _reclaim(leases: Leases, address: str) -> None:
 
 
 def _fate(leases: Leases, address: str) -> str:
-    from ...wiring.lease_report import fate
+    from ...wiring.leases.report import fate
 
     return fate(leases, address)
 
 
 def _exhausted(leases: Leases, ranges: RangeSet) -> CniError:
-    from ...wiring.lease_report import exhausted
+    from ...wiring.leases.report import exhausted
 
     return exhausted(leases, ranges)
 

@@ -8,7 +8,7 @@ affair.
 
 from __future__ import annotations
 
-from ...skel import Plugin
+from ...plugin import Plugin
 from ...spec import errors
 from ...spec.errors import CniError
 from ...spec.jsontext import member

@@ -28,8 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...host.links import Link
     from ...host.namespace import Machine, Namespace
+    from ...plugin import Attempts
     from ...record import Record as CniRecord
-    from ...skel import Attempts
     from ...spec.address import Address
     from ...spec.request import Request
     from ...spec.result import IpConfig

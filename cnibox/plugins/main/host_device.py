@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from ...host.links import Link
     from ...host.namespace import Namespace
+    from ...plugin import Attempts
     from ...record import Record
-    from ...skel import Attempts
 
 DPDK = ("vfio-pci", "uio_pci_generic", "igb_uio")
 LENGTHS = (6, 8, 20)  # of hardware addresses: Ethernet, EUI-64, InfiniBand
@@ -143,7 +143,7 @@ class HostDevice(LinkPlugin):
 
     def _holder(self) -> Record | None:
         """The attachment that has the device."""
-        for found in record.everywhere(self.name):
+        for found in record.each(self.name):
             facts = found.facts
             is_it = facts.get("chosen") == self.chosen or self.option.device == facts.get("device")
             if not (is_it or (not self.option.device and self.option.hwaddr == facts.get("mac"))):
@@ -210,16 +210,8 @@ class HostDevice(LinkPlugin):
         require(bool(link.alias), f"{link.name} has no alias: its name on the host would be lost")
         require(name in (None, link.alias), f"the alias of {link.name} is {link.alias}, not {name}")
 
-    def status(self) -> None:
-        """A device that a container of ours has is as it should be: the node is not unfit for that."""
-        try:
-            super().status()
-        except CniError as error:
-            if error.code != errors.INTERNAL:
-                raise
-            raise CniError(errors.PLUGIN_UNAVAILABLE, error.msg, error.details) from None
-
     def require_kernel(self) -> None:
+        """A device that a container of ours has is as it should be: the node is not unfit for that."""
         is_known = self.chosen and not self.is_dpdk
         if is_known and self._search() is None and self._holder() is None:
             self.find_device()

@@ -8,7 +8,6 @@ Without `ipam` it gets no address: the process has the network to itself, or `br
 from __future__ import annotations
 
 from ...host import links, tuntap
-from ...host.journal import HostError
 from ...spec import errors
 from ...spec.errors import CniError
 from ...spec.options import Bool, Int, Mac, Option, Options, Text
@@ -52,15 +51,15 @@ class Tap(LinkPlugin):
     # --- ADD
 
     def planned(self) -> Result:
-        self._require_selinux(errors.INTERNAL)
+        self._require_selinux()
         if self.option.bridge:
             self.bridge = self._find_bridge()
         return super().planned()
 
-    def _require_selinux(self, code: int) -> None:
+    def _require_selinux(self) -> None:
         if self.option.selinuxContext and not tuntap.has_selinux():
             text = f"SELinux is not on, so that nothing can have the context {self.option.selinuxContext}"
-            raise CniError(code, text, 'remove "selinuxContext", or mount /sys/fs/selinux')
+            raise CniError(errors.INTERNAL, text, 'remove "selinuxContext", or mount /sys/fs/selinux')
 
     def _find_bridge(self) -> Link:
         name = self.option.bridge
@@ -106,8 +105,5 @@ class Tap(LinkPlugin):
             require(plugged, f"{link.name} is not plugged into {option.bridge}")
 
     def require_kernel(self) -> None:
-        try:
-            tuntap.probe()
-        except HostError as error:
-            raise CniError(errors.PLUGIN_UNAVAILABLE, str(error)) from None
-        self._require_selinux(errors.PLUGIN_UNAVAILABLE)
+        tuntap.probe()
+        self._require_selinux()

@@ -14,15 +14,16 @@ import posix
 from ... import log, record
 from ...host import files, firewalld, links
 from ...host.journal import HostError
-from ...skel import Attempts
+from ...plugin import Attempts
 from ...spec import errors
 from ...spec.errors import CniError
 from ...spec.jsontext import member
 from ...spec.options import Kind, OneOf, Option, Options, Text
 from ...wiring import backends
 from ...wiring.chained import ChainedPlugin
-from ...wiring.firewall import ADMIN_CHAIN, ISOLATED, OPEN, SAME_BRIDGE, ZONE, addresses_in, backend_called, part_of
-from ...wiring.firewall_bridge import bridge_of, host_interfaces, is_plain, others_of, policies_of_others, ports_among
+from ...wiring.firewall import backend_called, zones
+from ...wiring.firewall.bridge import bridge_of, host_interfaces, is_plain, others_of, policies_of_others, ports_among
+from ...wiring.firewall.part import ADMIN_CHAIN, ISOLATED, OPEN, SAME_BRIDGE, ZONE, addresses_in, part_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,12 +34,11 @@ if TYPE_CHECKING:
     from ...record import Record
     from ...spec.address import Address
     from ...spec.result import Result
-    from ...wiring.firewall import Part
+    from ...wiring.firewall.part import Part
 
 LOCK = f"{record.STATE}/firewall.lock"
 CHAIN_LIMIT = 28
 """Bytes of a chain's name (XT_EXTENSION_MAXNAMELEN - 1)."""
-
 
 NO_CHAINS = (
     *("ACCEPT", "DROP", "RETURN", "QUEUE", "INPUT", "FORWARD", "OUTPUT"),
@@ -129,10 +129,8 @@ class Firewall(ChainedPlugin):
 
     def _accept(self, facts: dict[str, Any]) -> None:
         if facts["backend"] == "firewalld":
-            from ...wiring import firewall_firewalld
-
             self.machine.journal.why = "firewalldZone"
-            firewall_firewalld.add(self.machine, addresses_in(facts), facts["zone"])
+            zones.add(self.machine, addresses_in(facts), facts["zone"])
 
     def _filter(self, facts: dict[str, Any], is_first: bool) -> None:
         """Add the rules; by nftables, too, where iptables turns out not to work and nobody asked for it."""
@@ -170,10 +168,8 @@ class Firewall(ChainedPlugin):
         part = self._part(facts)
         missing: list[str] = backend_called(facts["filter"]).missing(self.machine, part)
         if facts["backend"] == "firewalld":
-            from ...wiring import firewall_firewalld
-
             zone = facts["zone"]
-            absent = firewall_firewalld.missing(self.machine, addresses_in(facts), zone)
+            absent = zones.missing(self.machine, addresses_in(facts), zone)
             missing += [f"firewalld: source {address} of zone {zone}" for address in absent]
         if part.policy == ISOLATED:
             ports = ports_among(self.machine, part.bridge, facts["ports"])
@@ -235,8 +231,6 @@ class Firewall(ChainedPlugin):
         """Those that no other attachment has."""
         if not firewalld.is_running():  # what runs no more has no runtime configuration
             return
-        from ...wiring import firewall_firewalld
-
         held = {
             address
             for found in others_of(mine)
@@ -244,7 +238,7 @@ class Firewall(ChainedPlugin):
             for address in addresses_in(found.facts)
         }
         self.machine.journal.why = "firewalldZone"
-        firewall_firewalld.remove(self.machine, [address for address in addresses if address not in held], zone)
+        zones.remove(self.machine, [address for address in addresses if address not in held], zone)
 
     def collect(self, attempt: Attempts, valid: set[tuple[str, str]]) -> None:
         """By nftables only: a rule of iptables does not tell whose it is."""
@@ -258,9 +252,7 @@ class Firewall(ChainedPlugin):
             if part_of(found).versions:
                 done += backend_called(str(facts.get("filter"))).complete(machine, part_of(found))
             if facts.get("backend") == "firewalld" and firewalld.is_running():
-                from ...wiring import firewall_firewalld
-
-                done += firewall_firewalld.complete(machine, addresses_in(facts), str(facts.get("zone") or ZONE))
+                done += zones.complete(machine, addresses_in(facts), str(facts.get("zone") or ZONE))
         return done
 
     # --- STATUS

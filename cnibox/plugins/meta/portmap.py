@@ -14,22 +14,23 @@ from ... import log, record
 from ...host import links, sysctl
 from ...host.iptables import quoted
 from ...host.journal import HostError
+from ...plugin import Attempts
 from ...spec import errors
 from ...spec.errors import CniError
 from ...spec.jsontext import member
 from ...spec.options import Bool, Int, Ip, ListOf, OneOf, Option, Options, Record, Text
-from ...wiring import backends, portmap, portmap_mappings, portmap_ports
+from ...wiring import backends, portmap
 from ...wiring.chained import ChainedPlugin
 from ...wiring.interface import require
 from ...wiring.owner import Owner
-from ...wiring.portmap_mappings import DEFAULT_MARK_BIT, Published
+from ...wiring.portmap import mappings, ports
+from ...wiring.portmap.mappings import DEFAULT_MARK_BIT, Published
 from ...wiring.sharing import Hold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...host.namespace import Machine, Namespace
     from ...record import Record as Recorded
-    from ...skel import Attempts
     from ...spec.address import Cidr
     from ...spec.result import Result
 
@@ -87,15 +88,15 @@ class Portmap(ChainedPlugin):
         bit = DEFAULT_MARK_BIT if option.markMasqBit is None else option.markMasqBit
         if not 0 <= bit <= 31:
             raise CniError(errors.INVALID_CONFIG, "MasqMarkBit must be between 0 and 31", f'"markMasqBit" is {bit}')
-        mappings = portmap_mappings.read(option.portMappings)
+        asked = mappings.read(option.portMappings)
         self.backend: str = option.backend
-        if mappings:
+        if asked:
             self.backend = backends.choose(self.machine, option.backend)
             self._require_own_words()
         return Published(
             self.owner(),
             [],
-            mappings,
+            asked,
             snat=option.snat,
             masquerade_all=option.masqAll,
             mark_bit=bit,
@@ -126,12 +127,12 @@ class Portmap(ChainedPlugin):
                         errors.INVALID_CONFIG, f'option "{key}" of {self.name}: "{word!a}" {error}'
                     ) from None
 
-    def published(self, asked: Published, *, own: list[Cidr] | None = None) -> Published:
+    def published(self, asked: Published) -> Published:
         """The same with the container's first address of each IP version, from the previous result."""
         result = self.request.previous
         ips = self.addresses_of(result) if result is not None else []
-        for address in [ip.address for ip in ips] if own is None else own:
-            asked.addresses.setdefault(address.version, address)
+        for ip in ips:
+            asked.addresses.setdefault(ip.address.version, ip.address)
         return asked
 
     def _choose_sources(self, published: Published) -> None:
@@ -150,14 +151,12 @@ class Portmap(ChainedPlugin):
     def _take_ports(self, published: Published) -> None:
         self.machine.journal.why = "runtimeConfig.portMappings"
         self.has_link = links.find(self.sandbox, self.request.ifname) is not None
-        dead = portmap_ports.take(self.machine, published, self.name, lambda: self._remember(published))
+        dead = ports.take(self.machine, published, self.name, lambda: self._remember(published))
         for found in dead:
             self._clear_away(found)
 
     def _clear_away(self, found: Recorded) -> None:
         """What a container without DEL has left on a port that is taken again now: its rules would come first."""
-        from ...skel import Attempts
-
         attempt = Attempts()
         self.delete_recorded(attempt, found, None)
         attempt.finish()
@@ -238,7 +237,7 @@ class Portmap(ChainedPlugin):
             attempt(portmap.forget_flows, self.machine, published, False)
         else:
             attempt(portmap.remove_by_name, self.machine, published.owner, [], siblings, True)
-        attempt(portmap_ports.give_back, self.machine, found.container_id, found.ifname)
+        attempt(ports.give_back, self.machine, found.container_id, found.ifname)
         if lock is not None:
             lock.release()
 
@@ -251,7 +250,7 @@ class Portmap(ChainedPlugin):
         runtime = member(self.request.config, "runtimeConfig")
         given = bool(member(runtime, "portMappings")) if isinstance(runtime, dict) else False
         attempt(portmap.remove_by_name, self.machine, owner, self._told_addresses(), others, given)
-        attempt(portmap_ports.give_back, self.machine, owner.container_id, owner.ifname)
+        attempt(ports.give_back, self.machine, owner.container_id, owner.ifname)
 
     def _told_addresses(self) -> list[Cidr]:
         """The container's, as far as the previous result tells them; a DEL may have none, or a garbled one."""

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ...host.links import Link
     from ...host.namespace import Namespace
     from ...host.rules import Rule
+    from ...plugin import Attempts
     from ...record import Record
-    from ...skel import Attempts
     from ...spec.result import IpConfig, Result
 
     T = TypeVar("T")
@@ -155,7 +155,7 @@ class Sbr(ChainedPlugin):
                 wanted = source_of(ip), self.option.table
                 require(wanted in known, f"there is no rule from {wanted[0]} for table {wanted[1]}")
             return
-        ways = [route for version in (4, 6) for route in routes.of(self.sandbox, version) if route.leads_through(link)]
+        ways = routes.through(self.sandbox, link)
         for ip in ips:
             table = table_of(there, ip)
             require(bool(table), f"there is no rule from {source_of(ip)}")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from ...host.links import Link
     from ...host.namespace import Namespace
+    from ...plugin import Attempts
     from ...record import Record
-    from ...skel import Attempts
     from ...spec.result import Result
 
 ALLOWLIST = "/etc/cni/tuning/allowlist.conf"

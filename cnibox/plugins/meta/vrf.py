@@ -24,8 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...host.links import Link
     from ...host.namespace import Namespace
+    from ...plugin import Attempts
     from ...record import Record
-    from ...skel import Attempts
     from ...spec.result import Result
 
 NAME = "vrfname"

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from .. import record
-from ..host import links
-from ..spec import errors
-from ..spec.errors import CniError
-from ..spec.jsontext import quoted
-from ..spec.request import interface_name_fault
-from .firewall import ISOLATED, SAME_BRIDGE, backend_called, part_of
+from ... import record
+from ...host import links
+from ...spec import errors
+from ...spec.errors import CniError
+from ...spec.jsontext import quoted
+from ...spec.request import interface_name_fault
+from .part import ISOLATED, SAME_BRIDGE, part_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..host.links import Link
-    from ..host.namespace import Machine
-    from ..record import Record
-    from ..spec.result import Result
-    from .firewall import Part
+    from ...host.links import Link
+    from ...host.namespace import Machine
+    from ...record import Record
+    from ...spec.result import Result
+    from .part import Part
 
 
 def bridge_of(result: Result, policy: str) -> str:
@@ -69,8 +69,10 @@ def policies_of_others(machine: Machine, part: Part, mine: Record, ports: list[s
                 return found  # nothing can go
     # Of what a Go plugin made there is no record, but a port of the bridge, and rules by iptables.
     if backend == "iptables" and _has_other_ports(machine, part.bridge, ports):
+        from . import iptables
+
         held = [*part.addresses, *(address for other in others_of(mine) for address in part_of(other).accepted)]
-        if backend_called(backend).accepts_others(part.versions, held):
+        if iptables.accepts_others(part.versions, held):
             return {SAME_BRIDGE, ISOLATED}
     return found
 

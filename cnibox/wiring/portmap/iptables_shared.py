@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import sys
 
-from ..host import iptables
-from .portmap_mappings import SET_MARK
+from ...host import iptables
+from .mappings import SET_MARK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..host.namespace import Machine
-    from .portmap_mappings import Published
+    from ...host.namespace import Machine
+    from .mappings import Published
 
 DNAT, MASQ = "CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ"
 PREROUTING, OUTPUT = (f"{chain} -m addrtype --dst-type LOCAL -j {DNAT}" for chain in ("PREROUTING", "OUTPUT"))
@@ -67,9 +67,9 @@ def not_there(machine: Machine, version: int, published: Published) -> list[str]
 
 def _by_netlink(machine: Machine, version: int, published: Published) -> set[str]:
     """By looking at few chains and short ones only: there may be thousands of containers."""
-    from ..host.netlink.nft import NFPROTO_IPV4, NFPROTO_IPV6
-    from ..host.nftables import Table
-    from ..host.nftables_nat import rules_in, uses_of
+    from ...host.netlink.nft import NFPROTO_IPV4, NFPROTO_IPV6
+    from ...host.nftables import Table
+    from ...host.nftables_nat import rules_in, uses_of
 
     table = Table(machine.host, NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6, "nat")
     uses = {chain: uses_of(table, chain) for chain in (DNAT, MASQ, SET_MARK)}

@@ -6,16 +6,16 @@ DEL cleans up after the other's ADD. Both modules have the same functions; only 
 
 from __future__ import annotations
 
-from ..skel import Attempts
+from ...plugin import Attempts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from ..host.namespace import Machine
-    from ..spec.address import Cidr
-    from .owner import Owner
+    from ...host.namespace import Machine
+    from ...spec.address import Cidr
+    from ..owner import Owner
 
 
 def add(
@@ -63,9 +63,9 @@ def missing(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr])
 
 def _backend(name: str) -> ModuleType:
     if name == "iptables":
-        from . import masquerade_iptables
+        from . import iptables
 
-        return masquerade_iptables
-    from . import masquerade_nftables
+        return iptables
+    from . import nftables
 
-    return masquerade_nftables
+    return nftables

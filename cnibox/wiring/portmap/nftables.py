@@ -22,17 +22,17 @@ one's whose address stands in it. A map in place of the rules would be faster, b
 
 from __future__ import annotations
 
-from ..host import nftables
-from ..host.nftables_nat import (
+from ...host import nftables
+from ...host.nftables_nat import (
     destination_port,
     handles_of,
     of_translated_connection,
     rule_at,
     translate_destination,
 )
-from ..skel import Attempts
-from .portmap_mappings import Published, in_url
-from .portmap_nftables_shared import (
+from ...plugin import Attempts
+from .mappings import Published, in_url
+from .nftables_shared import (
     HOSTPORTS,
     MASQUERADING,
     NAME,
@@ -48,9 +48,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..host.namespace import Machine
-    from ..host.nftables import Expression, Request
-    from .owner import Owner
+    from ...host.namespace import Machine
+    from ...host.nftables import Expression, Request
+    from ..owner import Owner
 
     Meant = tuple[str, str, list[Expression]]  # chain, what nft would be told, expressions
 
@@ -235,7 +235,7 @@ class _Family:
 
 def _run(lines: list[str]) -> None:
     if lines:
-        from ..host import nftables_program
+        from ...host import nftables_program
 
         nftables_program.run(lines)
 

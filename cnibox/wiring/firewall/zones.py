@@ -5,15 +5,15 @@ firewall-cmd --zone=trusted --add-source=10.1.2.3/32
 
 from __future__ import annotations
 
-from ..host import firewalld
-from ..host.firewalld import ALREADY_SET, NOT_A_SOURCE, Firewalld, FirewalldError
-from ..skel import Attempts
-from .firewall import prefixed
+from ...host import firewalld
+from ...host.firewalld import ALREADY_SET, NOT_A_SOURCE, Firewalld, FirewalldError
+from ...plugin import Attempts
+from .part import prefixed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..host.namespace import Machine
-    from ..spec.address import Address
+    from ...host.namespace import Machine
+    from ...spec.address import Address
 
 
 def add(machine: Machine, addresses: list[Address], zone: str) -> None:

@@ -20,8 +20,8 @@ from __future__ import annotations
 import posix
 from _socket import AF_INET, AF_INET6, inet_pton
 
-from ..host import files
-from ..host.files import SAFE, Doing
+from ...host import files
+from ...host.files import SAFE, Doing
 
 UNPRINTABLE = bytes(range(33)) + b"\x7f"
 GARBLED = (b"", b"")

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import posix
 
-from .. import record
-from ..host import files, links
-from ..record import STATE
-from ..spec import errors
-from ..spec.errors import CniError
-from .attachment import namespace_of
-from .portmap_mappings import Published
+from ... import record
+from ...host import files, links
+from ...record import STATE
+from ...spec import errors
+from ...spec.errors import CniError
+from ..attachment import namespace_of
+from .mappings import Published
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..host.namespace import Machine
-    from ..record import Record
+    from ...host.namespace import Machine
+    from ...record import Record
 
 FOLDER = f"{STATE}/ports"
 

@@ -11,21 +11,21 @@ The chain's name knows no interface: several attachments of one container to one
 
 from __future__ import annotations
 
-from .. import log
-from ..host import iptables
-from ..host.iptables import Restore, quoted
-from ..host.journal import HostError
-from ..skel import Attempts
-from . import portmap_iptables_shared as shared
-from .owner import Owner, digest
-from .portmap_iptables_shared import DNAT
-from .portmap_mappings import PROTOCOLS, SET_MARK, Published, in_url
+from ... import log
+from ...host import iptables
+from ...host.iptables import Restore, quoted
+from ...host.journal import HostError
+from ...plugin import Attempts
+from ..owner import Owner, digest, strangers
+from . import iptables_shared as shared
+from .iptables_shared import DNAT
+from .mappings import PROTOCOLS, SET_MARK, Published, in_url
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..host.namespace import Machine
+    from ...host.namespace import Machine
 
 PORTS_OF_A_MATCH = 15  # of multiport (linux/netfilter/xt_multiport.h)
 COMMENT_LIMIT = 255  # linux/netfilter/xt_comment.h
@@ -127,14 +127,9 @@ def remove_by_name(machine: Machine, owner: Owner, siblings: list[Published], lo
 
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
     """Remove the rules of the network's containers that have no valid attachment."""
-    containers = {container_id for container_id, _ in valid}
-    before, after = f'"dnat name: \\"{network}\\" id: \\"', '\\""'
     attempt = Attempts()
     for version in (4, 6):
-        lines = attempt(iptables.rules, version, "nat") or ()
-        found = {line.partition(before)[2].partition(after)[0] for line in lines if before in line}
-        for container_id in sorted(found - containers):
-            owner = Owner(network, container_id, "")
+        for owner in strangers(attempt(iptables.rules, version, "nat") or [], "dnat ", network, valid):
             say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
             nothing = Published(owner, [], [])
             attempt(machine.journal.run, say, lambda version=version, nothing=nothing: rebuild(version, nothing, []))
@@ -273,9 +268,9 @@ def _may_have_rules(machine: Machine, version: int, owner: Owner, look: bool) ->
     """Whether the container's chain is there, as far as that can be told without starting a program."""
     if not iptables.is_on_nftables(version):
         return look
-    from ..host.netlink.nft import NFPROTO_IPV4, NFPROTO_IPV6
-    from ..host.nftables import Table
-    from ..host.nftables_nat import uses_of
+    from ...host.netlink.nft import NFPROTO_IPV4, NFPROTO_IPV6
+    from ...host.nftables import Table
+    from ...host.nftables_nat import uses_of
 
     table = Table(machine.host, NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6, "nat")
     return any(uses_of(table, chain_of(owner, kind)) >= 0 for kind in ("DN", "SN"))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import posix
 import time
 
-from ..host import files
+from ...host import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,20 +19,20 @@ from __future__ import annotations
 
 import errno
 
-from ..host import nftables
-from ..host.journal import HostError
-from ..host.netlink.nft import NF_INET_POST_ROUTING, NFPROTO_INET, NFT_GOTO, NFT_RETURN, PRIORITY_SRCNAT
-from ..host.nftables import Table
-from ..skel import Attempts
-from .owner import Owner, digest
+from ...host import nftables
+from ...host.journal import HostError
+from ...host.netlink.nft import NF_INET_POST_ROUTING, NFPROTO_INET, NFT_GOTO, NFT_RETURN, PRIORITY_SRCNAT
+from ...host.nftables import Table
+from ...plugin import Attempts
+from ..owner import Owner, digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..host.namespace import Machine
-    from ..host.nftables import Request
-    from ..spec.address import Cidr
+    from ...host.namespace import Machine
+    from ...host.nftables import Request
+    from ...spec.address import Cidr
 
 NAME = "cni_plugins_masquerade"
 CHECKS = "masq_checks"

@@ -12,19 +12,19 @@ one container to one network share it, and it goes with the last of them.
 
 from __future__ import annotations
 
-from .. import log
-from ..host import iptables
-from ..host.iptables import Restore
-from ..host.journal import HostError
-from ..skel import Attempts
-from .owner import Owner, digest
+from ... import log
+from ...host import iptables
+from ...host.iptables import Restore
+from ...host.journal import HostError
+from ...plugin import Attempts
+from ..owner import Owner, digest, strangers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..host.namespace import Machine
-    from ..spec.address import Cidr
+    from ...host.namespace import Machine
+    from ...spec.address import Cidr
 
 MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
 
@@ -93,16 +93,9 @@ def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
 
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
     """Remove the rules of the network's containers that have no valid attachment."""
-    containers = {container_id for container_id, _ in valid}
-    before, after = f'"name: \\"{network}\\" id: \\"', '\\""'
     attempt = Attempts()
     for version in (4, 6):
-        found = set()
-        for line in attempt(iptables.rules, version, "nat") or ():
-            if line.startswith("-A ") and before in line:
-                found.add(line.partition(before)[2].partition(after)[0])
-        for container_id in sorted(found - containers):
-            owner = Owner(network, container_id, "")
+        for owner in strangers(attempt(iptables.rules, version, "nat") or [], "", network, valid):
             say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
             attempt(machine.journal.run, say, lambda version=version, owner=owner: _remove(version, owner, None))
     attempt.finish()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..host import iptables
+from ...host import iptables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,20 +6,20 @@ DEL cleans up after the other's ADD. Both modules have the same functions; only 
 
 from __future__ import annotations
 
-from ..host import links, routes, sysctl
-from ..skel import Attempts
+from ...host import links, routes, sysctl
+from ...plugin import Attempts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from ..host.conntrack import Connection
-    from ..host.links import Link
-    from ..host.namespace import Machine
-    from ..spec.address import Cidr
-    from .owner import Owner
-    from .portmap_mappings import Published
+    from ...host.conntrack import Connection
+    from ...host.links import Link
+    from ...host.namespace import Machine
+    from ...spec.address import Cidr
+    from ..owner import Owner
+    from .mappings import Published
 
 BRIDGE_CALLS = {4: "net/bridge/bridge-nf-call-iptables", 6: "net/bridge/bridge-nf-call-ip6tables"}
 
@@ -54,14 +54,14 @@ def remove_by_name(machine: Machine, owner: Owner, addresses: list[Cidr], others
     others: what other attachments of the container publish
     look: whether to start a program if nothing else can find any
     """
-    from . import portmap_iptables, portmap_nftables
+    from . import iptables, nftables
 
     attempt = Attempts()
     mine = {address.address.packed for address in addresses}
     theirs = {address.address.packed for each in others for address in each.addresses.values()} - mine
-    attempt(portmap_nftables.remove_by_name, machine, owner, mine, theirs)
+    attempt(nftables.remove_by_name, machine, owner, mine, theirs)
     siblings = [each for each in others if each.owner.network == owner.network]
-    attempt(portmap_iptables.remove_by_name, machine, owner, siblings, look)
+    attempt(iptables.remove_by_name, machine, owner, siblings, look)
     attempt.finish()
 
 
@@ -81,9 +81,9 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
 
     Of rules of nftables, whose comments name the container only, the network cannot be known: they stay.
     """
-    from . import portmap_iptables
+    from . import iptables
 
-    portmap_iptables.collect(machine, network, valid)
+    iptables.collect(machine, network, valid)
 
 
 def way_to(machine: Machine, address: Cidr) -> Link | None:
@@ -117,7 +117,7 @@ def forget_flows(machine: Machine, published: Published, of_others: bool) -> Non
 
 
 def _forget_flows(machine: Machine, published: Published, version: int, of_others: bool) -> None:
-    from ..host import conntrack
+    from ...host import conntrack
 
     own, ports = str(published.addresses[version].address), published.udp_ports(version)
     hosts: dict[str, bool] = {}
@@ -141,9 +141,9 @@ def _is_published(published: Published, version: int, flow: Connection) -> bool:
 
 def _backend(name: str) -> ModuleType:
     if name == "nftables":
-        from . import portmap_nftables
+        from . import nftables
 
-        return portmap_nftables
-    from . import portmap_iptables
+        return nftables
+    from . import iptables
 
-    return portmap_iptables
+    return iptables

@@ -1,28 +1,15 @@
-"""What an attachment has in the packet filter, whichever it is: firewall's rules as data.
-
-The backends are firewall_iptables and firewall_nftables, with the same functions:
-
-    add(machine, part, lock, is_first)   undone by the journal
-    remove(machine, part, others)        some, or all, may be gone already
-    remove_unrecorded(machine, part, others, held)
-    missing(machine, part) -> list       what CHECK does not find
-    complete(machine, part) -> list      what was missing, and has been put back
-
-`others`: the ingress policies that other attachments to the same bridge need. `is_first`: whether nothing that is
-shared is expected to be there. `held`: addresses that recorded attachments have, as often as they have them.
-"""
+"""What an attachment has in the packet filter, whichever it is: firewall's rules as data."""
 
 from __future__ import annotations
 
-from ..spec.address import Address
-from .owner import Owner
+from ...spec.address import Address
+from ..owner import Owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
     from typing import Any
 
-    from ..record import Record
+    from ...record import Record
 
 OPEN, SAME_BRIDGE, ISOLATED = "open", "same-bridge", "isolated"
 ADMIN_CHAIN = "CNI-ADMIN"
@@ -87,17 +74,6 @@ def addresses_in(facts: dict[str, Any]) -> list[Address]:
 def prefixed(address: Address) -> str:
     """As iptables and firewalld write it: 10.1.2.3/32."""
     return f"{address}/{address.bits}"
-
-
-def backend_called(name: str) -> ModuleType:
-    """The module of a packet filter; only the one in use is imported."""
-    if name == "nftables":
-        from . import firewall_nftables
-
-        return firewall_nftables
-    from . import firewall_iptables
-
-    return firewall_iptables
 
 
 def _text(facts: dict[str, Any], key: str, default: str) -> str:

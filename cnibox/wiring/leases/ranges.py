@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from ..spec.address import Address, Cidr
-from ..spec.errors import INVALID_CONFIG, CniError
-from ..spec.options import Ip, ListOf, Option, Options, Prefix, Record
-from ..spec.versions import at_least
+from ...spec.address import Address, Cidr
+from ...spec.errors import INVALID_CONFIG, CniError
+from ...spec.options import Ip, ListOf, Option, Options, Prefix, Record
+from ...spec.versions import at_least
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..spec.options import Values
+    from ...spec.options import Values
 
 RANGE = Options(
     Option("subnet", Prefix, help="the network, without host bits"),

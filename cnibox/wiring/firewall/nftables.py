@@ -28,21 +28,21 @@ in `overrides` and `isolation_1` tell what a rule is for; that of an element tel
 
 from __future__ import annotations
 
-from ..host import nftables
-from ..host.netlink.nft import NF_ACCEPT, NF_DROP, NF_INET_FORWARD, NFPROTO_INET, NFT_JUMP, PRIORITY_FILTER
-from ..host.nft_sets import AddressSet
-from ..host.nftables import Table
-from ..spec.address import Address
-from .firewall import ISOLATED, OPEN, SAME_BRIDGE
-from .owner import Owner, digest
+from ...host import nftables
+from ...host.netlink.nft import NF_ACCEPT, NF_DROP, NF_INET_FORWARD, NFPROTO_INET, NFT_JUMP, PRIORITY_FILTER
+from ...host.nftables import Table
+from ...host.nftables_sets import AddressSet
+from ...spec.address import Address
+from ..owner import Owner, digest
+from .part import ISOLATED, OPEN, SAME_BRIDGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..host.namespace import Machine
-    from ..host.nftables import Request
-    from .firewall import Part
+    from ...host.namespace import Machine
+    from ...host.nftables import Request
+    from .part import Part
 
 NAME = "cni_firewall"
 FORWARD, OVERRIDES, STAGE_1, STAGE_2 = "forward", "overrides", "isolation_1", "isolation_2"

@@ -7,17 +7,17 @@ It is kept in the attachment's record, and read from there by DEL, GC and repair
 
 from __future__ import annotations
 
-from ..spec import errors
-from ..spec.address import Address, Cidr
-from ..spec.errors import CniError
-from .owner import Owner
+from ...spec import errors
+from ...spec.address import Address, Cidr
+from ...spec.errors import CniError
+from ..owner import Owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..record import Record
-    from ..spec.options import Values
+    from ...record import Record
+    from ...spec.options import Values
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 HIGHEST_PORT = 65535

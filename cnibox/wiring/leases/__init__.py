@@ -6,19 +6,19 @@ import errno
 import posix
 import time
 
-from ..host import files
-from ..host.journal import HostError
-from ..spec import errors
-from ..spec.errors import CniError
-from .lease_files import LeaseFiles
-from .lease_index import Index
+from ...host import files
+from ...host.journal import HostError
+from ...spec import errors
+from ...spec.errors import CniError
+from .index import Index
+from .on_disk import LeaseFiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TypeVar
 
-    from ..host.journal import Journal
+    from ...host.journal import Journal
 
     T = TypeVar("T")
     Owner = tuple[str, str]  # container ID and interface; no interface: the container alone; neither: garbled

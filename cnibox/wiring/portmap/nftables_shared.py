@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..host import nftables
-from ..host.netlink.nft import (
+from ...host import nftables
+from ...host.netlink.nft import (
     NF_INET_LOCAL_OUT,
     NF_INET_POST_ROUTING,
     NF_INET_PRE_ROUTING,
@@ -13,13 +13,13 @@ from ..host.netlink.nft import (
     PRIORITY_DSTNAT,
     PRIORITY_SRCNAT,
 )
-from ..host.nftables import Table
-from ..host.nftables_nat import Rule, rules_in, to_local_address
+from ...host.nftables import Table
+from ...host.nftables_nat import Rule, rules_in, to_local_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..host.namespace import Machine
-    from ..host.nftables import Expression, Request
+    from ...host.namespace import Machine
+    from ...host.nftables import Expression, Request
 
 NAME = "cni_hostport"
 HOSTPORTS, OLD_HOSTPORTS, ALL = "hostports", "hostip_hostports", "hostports_all"

@@ -19,21 +19,21 @@ Two attachments with one address, of which one has not been deleted yet, have it
 
 from __future__ import annotations
 
-from .. import log
-from ..host import iptables
-from ..host.iptables import Restore
-from ..host.journal import HostError
-from ..skel import Attempts
-from .firewall import ISOLATED, OPEN, SAME_BRIDGE, prefixed
-from .firewall_ruleset import Ruleset
+from ... import log
+from ...host import iptables
+from ...host.iptables import Restore
+from ...host.journal import HostError
+from ...plugin import Attempts
+from .part import ISOLATED, OPEN, SAME_BRIDGE, prefixed
+from .ruleset import Ruleset
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..host.namespace import Machine
-    from ..spec.address import Address
-    from .firewall import Part
+    from ...host.namespace import Machine
+    from ...spec.address import Address
+    from .part import Part
 
     Rule = tuple[str, str]  # chain, and what iptables-save prints behind its name
 

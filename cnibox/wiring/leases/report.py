@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..spec import errors
-from ..spec.errors import CniError
-from .leases import DATA_DIR, ago, boot_time, is_garbled
+from ...spec import errors
+from ...spec.errors import CniError
+from . import DATA_DIR, ago, boot_time, is_garbled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .leases import Leases
+    from . import Leases
     from .ranges import RangeSet
 
 

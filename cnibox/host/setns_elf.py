@@ -1,4 +1,4 @@
-"""setns(2) for a Python 3.11 without ctypes, as Debian 12's python3-minimal is.
+"""setns(2) for a Python before 3.12, by a shared object of our own making.
 
 The interpreter can load one kind of foreign code by itself: an extension module. So a shared object is written into a
 memory file, whose initialisation function makes the one system call, and is imported. That function returns no module;
@@ -8,16 +8,13 @@ the interpreter's complaint about this is expected. Layout: ELF gABI chapters 4 
 from __future__ import annotations
 
 import _imp
-import errno
 import posix
 from _struct import pack
 
-from .journal import HostError
-
 PAGE = 0x1000
 NAME = "cnibox_setns"
-_made: dict[int, int] = {}
-"""Argument of the call -> memory file. Kept open: the dynamic linker takes a known path for the same object."""
+_loaded: list[tuple[str, int]] = []
+"""Once it is made: the path of the shared object, and the descriptor that its call is always for."""
 
 
 class _Spec:
@@ -27,25 +24,30 @@ class _Spec:
         self.origin = origin
 
 
-def call(fd: int) -> None:
-    """Call setns(fd, CLONE_NEWNET); the caller looks whether it worked. HostError on a machine that is not x86-64."""
-    machine = posix.uname().machine
-    if machine != "x86_64":
-        raise HostError(
-            errno.ENOSYS,
-            "entering a network namespace",
-            f"this Python has no setns on {machine}",
-            "use Python 3.12 or newer, or install the full standard library (Debian: libpython3-stdlib)",
-        )
-    if fd not in _made:
-        _made[fd] = posix.memfd_create(NAME, posix.MFD_CLOEXEC)
-        posix.write(_made[fd], _shared_object(fd))
+def call(fd: int) -> bool:
+    """Call setns(fd, CLONE_NEWNET); the caller looks whether it worked.
+
+    False where this cannot be done: the machine is not an x86-64, or must not run what memory files hold.
+    """
+    if posix.uname().machine != "x86_64":
+        return False
     try:
-        _imp.create_dynamic(_Spec(f"/proc/self/fd/{_made[fd]}"), None)  # type: ignore[arg-type]
+        if not _loaded:
+            _loaded.append(_make(posix.dup(fd)))
+        path, slot = _loaded[0]
+        posix.dup2(fd, slot, inheritable=False)
+        _imp.create_dynamic(_Spec(path), None)  # type: ignore[arg-type]
     except SystemError:
         pass  # "initialization failed without raising an exception": it has made its call
-    except ImportError as error:
-        raise HostError(errno.ENOSYS, "entering a network namespace", str(error)) from None
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _make(slot: int) -> tuple[str, int]:
+    memory = posix.memfd_create(NAME, posix.MFD_CLOEXEC)  # kept open: the dynamic linker knows the object by its path
+    posix.write(memory, _shared_object(slot))
+    return f"/proc/self/fd/{memory}", slot
 
 
 def _shared_object(fd: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.budget.test_budget import HASH, INTERPRETER, SETNS, modules, ours, plugin_processes
+from tests.budget.test_budget import HASH, INTERPRETER, modules, ours, plugin_processes
 from tests.support.firewall import done, made_up, wall
 from tests.support.machine import Machine
 
@@ -32,17 +32,13 @@ def test_modules_imported(machine: Machine, command: str, backend: str) -> None:
     config = {**wall(backend, ingressPolicy="isolated"), "prevResult": made_up(2)}
     prepare(machine, command, config)
     found = modules(machine, "firewall", command, config)
-    assert {name for name in found if name.partition(".")[0] != "cnibox"} <= INTERPRETER | SETNS | HASH
+    assert {name for name in found if name.partition(".")[0] != "cnibox"} <= INTERPRETER | HASH
     chosen = {
         name for name in ours(found) if name.startswith(("plugins.meta.", "wiring.firewall.", "wiring.masquerade"))
     }
     rules = {"wiring.firewall.iptables", "wiring.firewall.ruleset"}
     own = rules if backend == "iptables" else {"wiring.firewall.nftables"}
-    assert chosen == {
-        "plugins.meta.firewall",
-        *(f"wiring.firewall.{name}" for name in ("bridge", "part", "zones")),
-        *own,
-    }
+    assert chosen == {"plugins.meta.firewall", "wiring.firewall.bridge", "wiring.firewall.part", *own}
     assert "host.nftables" not in ours(found) or backend == "nftables"
 
 

@@ -43,7 +43,7 @@ class Plugin:
         """Take away what ADD made, however much of it is still there. Carries on past errors, and reports them."""
 
     def status(self) -> None:
-        """Raise if an ADD could not succeed now; 999 and 5 become 50."""
+        """Raise if an ADD could not succeed now; 999, 5 and 0 become 50."""
 
     def gc(self, valid: set[tuple[str, str]]) -> None:
         """Take away what belongs to this network and to none of these (container ID, interface name)."""

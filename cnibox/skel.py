@@ -85,12 +85,12 @@ def _add(plugin: Plugin) -> None:
 
 
 def report_status(plugin: Plugin) -> None:
-    """What would make an ADD fail is 50 to a runtime, whatever it was found by; wrong input keeps its own code."""
+    """What would make an ADD fail is 50, unless its code tells more: wrong input, or what a delegate says itself."""
     try:
         plugin.status()
     except (CniError, OSError) as error:
         found = as_cni_error(error)
-        if found.code not in (errors.INTERNAL, errors.IO_FAILURE):
+        if found.code not in (0, errors.INTERNAL, errors.IO_FAILURE):
             raise
         raise CniError(errors.PLUGIN_UNAVAILABLE, found.msg, found.details) from None
 

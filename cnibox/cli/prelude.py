@@ -58,7 +58,13 @@ def make(name: str) -> None:
 
     def first_use(attribute: str) -> object:
         del module.__getattr__
-        run(module)
+        try:
+            run(module)
+        except BaseException as error:
+            module.__getattr__ = first_use  # type: ignore[method-assign]  # whoever asks again hears the same
+            if isinstance(error, AttributeError):  # which says to `import` no more than that there is no __path__
+                raise RuntimeError(f"{name} does not run: {error}") from error
+            raise
         return getattr(module, attribute)
 
     module = sys.modules[name] = Module(name)

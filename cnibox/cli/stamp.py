@@ -72,7 +72,7 @@ def stamp(sources: dict[str, tuple[str, str]]) -> bytes:
     """Lines 2 and 3 with the code between them. `sources` is {module: (path for tracebacks, source text)}.
 
     The code is the prelude's with a table, and then that of the modules, each by itself: a plugin reads only those
-    that it imports.
+    that it uses.
     """
     trees = {name: stripped(path, text) for name, (path, text) in sources.items()}
     code = {
@@ -105,7 +105,7 @@ def stripped(path: str, text: str) -> ast.Module:
 
 
 def imported_by(tree: ast.Module, package: str) -> list[str]:
-    """What a package's module may import at its top, packages first; some of the names are no modules."""
+    """What a package's module may import relatively at its top, packages first; some of the names are no modules."""
     found: dict[str, None] = {}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.level:

@@ -118,12 +118,13 @@ def wait_until_usable(
     Even without duplicate address detection the kernel makes an address's local route later, in a work queue
     (addrconf_dad_work), and drops what comes before. HostError EADDRNOTAVAIL names one that somebody else has.
     """
+    waiting: list[str] = []
 
     def all_are() -> bool:
-        return not _unusable(namespace, link, wanted, link_local)
+        waiting[:] = _unusable(namespace, link, wanted, link_local)
+        return not waiting
 
     if not namespace.wait_for(all_are, limit, rtnl.RTNLGRP_IPV6_ROUTE, rtnl.RTNLGRP_IPV6_IFADDR):
-        waiting = _unusable(namespace, link, wanted, link_local)
         doing = f"waiting for {', '.join(waiting)} on {link.name} to become usable"
         raise HostError(errno.ETIMEDOUT, doing, f"the kernel has not finished within {limit:g} s")
 

@@ -134,8 +134,7 @@ class _Kept:
         self.namespace = namespace
         # The kernel puts a new IPv6 address in front of the others, where it is preferred as a source.
         self.addresses = addresses.of(namespace, link, AF_INET) + addresses.of(namespace, link, AF_INET6)[::-1]
-        # Without an address there is no route.
-        ways = routes.through(namespace, link) if link.is_up and self.addresses else []
+        ways = routes.through(namespace, link) if link.is_up else []
         self.routes = [route for route in ways if not route.hops and route.proto not in MADE_ANEW]
 
     def restore(self, link: Link) -> None:

@@ -292,15 +292,16 @@ def operational(namespace: Namespace, name: str) -> Link:
     HostError ETIMEDOUT after READY_LIMIT.
     """
 
-    def look() -> Link | None:
-        link = get(namespace, name)
-        return link if link.operstate == "UP" else None
+    link = get(namespace, name)
 
-    link = namespace.wait_for(look, READY_LIMIT, rtnl.RTNLGRP_LINK)
-    if link is None:
+    def is_up() -> bool:
+        nonlocal link
+        link = get(namespace, name)
+        return link.operstate == "UP"
+
+    if link.operstate != "UP" and not namespace.wait_for(is_up, READY_LIMIT, rtnl.RTNLGRP_LINK):
         doing = f"waiting for {name} in {namespace.path} to become operational"
-        state = get(namespace, name).operstate
-        raise HostError(errno.ETIMEDOUT, doing, f"it is still {state} after {READY_LIMIT:g} s")
+        raise HostError(errno.ETIMEDOUT, doing, f"it is still {link.operstate} after {READY_LIMIT:g} s")
     return link
 
 

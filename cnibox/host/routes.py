@@ -123,14 +123,17 @@ class Route:
 
 
 def everything(namespace: Namespace, version: int, index: int = 0) -> list[Route]:
-    """All routes of one IP version, of every type, in every table; `index`: only those that use that interface."""
+    """All routes of one IP version, of every type, in every table.
+
+    `index`: only those that use that interface, as far as the kernel selects; before 4.20 it does not.
+    """
     body = {"family": AF_INET if version == 4 else AF_INET6, "attrs": [("RTA_OIF", index)] * bool(index)}
-    say = f"{namespace.ip} -{version} route show table all"
+    say = f"{namespace.ip} -{version} route show table all" + f" (interface {index})" * bool(index)
     return [Route(message) for message in namespace.dump(say, rtnl.RTM_GETROUTE, body)]
 
 
 def of(namespace: Namespace, version: int, index: int = 0) -> list[Route]:
-    """All unicast routes of one IP version, in every table; not what kernels before 4.20 add: learned path MTUs."""
+    """All unicast routes of one IP version, in every table; without those that an old kernel made for itself."""
     found = everything(namespace, version, index)
     return [route for route in found if route.type == RTN_UNICAST and not route.message["flags"] & RTM_F_CLONED]
 

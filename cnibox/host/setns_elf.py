@@ -13,8 +13,11 @@ from _struct import pack
 
 PAGE = 0x1000
 NAME = "cnibox_setns"
-_loaded: list[tuple[str, int]] = []
-"""Once it is made: the path of the shared object, and the descriptor that its call is always for."""
+_made: list[tuple[int, int]] = []
+"""Once they are: the shared object's memory file, and the descriptor that its call is always for.
+
+The file is kept open: the dynamic linker knows the object by its path.
+"""
 
 
 class _Spec:
@@ -32,22 +35,27 @@ def call(fd: int) -> bool:
     if posix.uname().machine != "x86_64":
         return False
     try:
-        if not _loaded:
-            _loaded.append(_make(posix.dup(fd)))
-        path, slot = _loaded[0]
-        posix.dup2(fd, slot, inheritable=False)
-        _imp.create_dynamic(_Spec(path), None)  # type: ignore[arg-type]
-    except SystemError:
-        pass  # "initialization failed without raising an exception": it has made its call
-    except (ImportError, OSError):
+        if not _made:
+            _made.append(_make())
+    except OSError:
         return False
-    return True
+    memory, slot = _made[0]
+    posix.dup2(fd, slot, inheritable=False)
+    try:
+        _imp.create_dynamic(_Spec(f"/proc/self/fd/{memory}"), None)  # type: ignore[arg-type]
+    except SystemError:
+        return True  # "initialization failed without raising an exception": it has made its call
+    except ImportError:
+        pass
+    posix.dup2(memory, slot, inheritable=False)  # what it stood for must not be kept alive
+    return False
 
 
-def _make(slot: int) -> tuple[str, int]:
-    memory = posix.memfd_create(NAME, posix.MFD_CLOEXEC)  # kept open: the dynamic linker knows the object by its path
+def _make() -> tuple[int, int]:
+    memory = posix.memfd_create(NAME, posix.MFD_CLOEXEC)
+    slot = posix.dup(memory)
     posix.write(memory, _shared_object(slot))
-    return f"/proc/self/fd/{memory}", slot
+    return memory, slot
 
 
 def _shared_object(fd: int) -> bytes:

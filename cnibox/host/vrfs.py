@@ -121,12 +121,13 @@ class Kept:
 
     def _wait(self, namespace: Namespace, link: Link, master: Link | None) -> None:
         table = table_of(master) if master else RT_TABLE_LOCAL
+        waiting: list[str] = []
 
         def all_are() -> bool:
-            return not self._unusable(namespace, link, table)
+            waiting[:] = self._unusable(namespace, link, table)
+            return not waiting
 
         if not namespace.wait_for(all_are, READY_LIMIT, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_IFADDR):
-            waiting = self._unusable(namespace, link, table)
             doing = f"waiting for {', '.join(waiting)} on {link.name} to be in table {table}"
             raise HostError(errno.ETIMEDOUT, doing, f"the kernel has not finished within {READY_LIMIT:g} s")
 

@@ -110,7 +110,7 @@ class LinkPlugin(InterfacePlugin):
         self.require_kernel()
 
     def require_kernel(self) -> None:
-        """CniError 50 when the link cannot be had here."""
+        """Raise when the link cannot be had here."""
         if not links.knows(self.machine.host, self.kind):
             advice = f"load the module (modprobe {self.kind}), or run a kernel that has it"
             raise CniError(errors.PLUGIN_UNAVAILABLE, f"this kernel has no links of type {self.kind}", advice)

@@ -38,7 +38,9 @@ _TELL_MODULES = """
 import posix, sys
 _stop = posix._exit
 def _exit(status):
-    run = [name for name, module in sys.modules.items() if "__getattr__" not in vars(module)]
+    of_ours = [name for name in sys.modules if name.startswith("cnibox")]
+    waiting = [name for name in of_ours if "__getattr__" in vars(sys.modules[name])]
+    run = sys.modules.keys() - set(waiting)
     posix.write(2, b"MODULES " + " ".join(run).encode())
     _stop(status)
 posix._exit = _exit

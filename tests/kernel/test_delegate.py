@@ -226,6 +226,15 @@ def test_error_of_every_verb_is_passed_on(container: Machine, command: str) -> N
         assert links(container, "c1") == ["lo"], "what is ours is gone nevertheless"
 
 
+@pytest.mark.parametrize("answer", [{**ERROR, "code": 999}, {**ERROR, "code": 5}, None])
+def test_status_of_one_that_could_not_add(container: Machine, answer: Any) -> None:
+    """Go's plugins have no other code for nearly everything; who dies without a word has none."""
+    fake(container, f"{answering(answer) if answer else 'true'}\nexit 1")
+    outcome = call(container, "STATUS")
+    assert (outcome.status, outcome.code) == (1, 50), outcome
+    assert (answer["msg"] if answer else "no error message") in outcome.json["msg"]
+
+
 @pytest.mark.parametrize("netns", ["", None, "/run/netns/gone"])
 def test_delete_reaches_it_without_a_namespace(machine: Machine, netns: str | None) -> None:
     fake(machine, "true")

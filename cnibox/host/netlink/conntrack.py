@@ -5,7 +5,7 @@ Message types here contain the number of the subsystem. Numbers are in network o
 
 from __future__ import annotations
 
-from cnibox.host.netlink.codec import CONVERTERS, NLA_F_NESTED, Family
+from .codec import CONVERTERS, NLA_F_NESTED, Family
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ loaded with or compared to is bytes: in the packet's order, for most of `meta` a
 
 from __future__ import annotations
 
-from cnibox.host.netlink.codec import Family
+from .codec import Family
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from cnibox.host.netlink.codec import Family, Message
+    from .codec import Family, Message
 
     Request = tuple[int, int, Message | bytes]
     _Encoded = tuple[int, int, bytes]

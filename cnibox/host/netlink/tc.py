@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from _struct import pack, unpack_from
 
-from cnibox.host.netlink.codec import NLA_F_NESTED, Family
+from .codec import NLA_F_NESTED, Family
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ class Ptp(VethPlugin):
         """The gateways must be at the near end, and the way to the container."""
         host = self.machine.host
         there = {address.text for address in addresses.of(host, near)}
-        ways = {route.dst for version in (4, 6) for route in routes.of(host, version) if route.index == near.index}
+        ways = {route.dst for route in routes.through(host, near)}
         for ip in self.own(result):
             gateway, address = str(_gateway(ip)), str(ip.address.host)
             require(gateway in there, f"the gateway's address {gateway} is not on {near.name}")

@@ -138,9 +138,8 @@ class Vrf(ChainedPlugin):
         there = {address.text for address in addresses.of(self.sandbox, link)}
         for ip in self.addresses_of(result):
             require(str(ip.address) in there, f"address {ip.address} is not on {link.name}")
-        for route in (each for version in (4, 6) for each in routes.of(self.sandbox, version)):
-            outside = route.table == RT_TABLE_MAIN and route.leads_through(link)
-            require(not outside, f"route {route} dev {link.name} is in the main table")
+        for route in routes.through(self.sandbox, link):
+            require(route.table != RT_TABLE_MAIN, f"route {route} dev {link.name} is in the main table")
 
     def status(self) -> None:
         self.validate()

@@ -8,7 +8,7 @@ What is ours lies beside that folder, because the Go plugins read every file in 
 no network's name does:
 
 <dataDir>/.<network>.lease               a file that is being written
-<dataDir>/.<network>.index               see lease_index
+<dataDir>/.<network>.index               see index
 
 A lease appears whole or not at all: it is written beside the folder, and then linked to its address. Nothing
 is fsynced: a power failure ends the containers too, so their leases need not outlive it. An empty file that

@@ -8,6 +8,12 @@ import sys
 import click
 
 from .. import registry
+from ..wiring.link import LinkPlugin
+from ..wiring.veth import VethPlugin
+
+MAKES_AN_INTERFACE = """\
+Like all that make an interface it takes "ipam", the configuration of the plugin that gives the addresses, and "dns",
+which is for the container in place of what that plugin says."""
 
 
 @click.command("list")
@@ -29,12 +35,14 @@ def help_plugin(ctx: click.Context, plugin: str | None) -> None:
     found = registry.load(plugin)
     click.echo(inspect.cleandoc(sys.modules[found.__module__].__doc__ or registry.PLUGINS[plugin][2]))
     rows = [(name, _about(*rest)) for name, *rest in found.options.rows()]
-    click.echo("\nOptions:\n" if rows else "\nIt has no options.")
+    click.echo("\nOptions:\n" if rows else "\nIt has no options of its own.")
     if rows:
         formatter = click.HelpFormatter(width=110)
         with formatter.indentation():
             formatter.write_dl(rows)
         click.echo(formatter.getvalue(), nl=False)
+    if issubclass(found, (LinkPlugin, VethPlugin)):
+        click.echo(f"\n{MAKES_AN_INTERFACE}")
 
 
 def _about(kind: str, default: str, text: str) -> str:

@@ -147,6 +147,8 @@ def test_operator_commands(folder: Path) -> None:
         assert done.returncode == 0 and "bridge" in done.stdout, done
     by_link = run(folder / "bridge", "--help")
     assert by_link.stdout == run(folder / "cnibox", "help", "bridge").stdout
+    for plugin, has_ipam in (("bridge", True), ("dummy", True), ("tuning", False), ("loopback", False)):
+        assert ('"ipam", the configuration' in run(folder / "cnibox", "help", plugin).stdout) == has_ipam
     assert "isGateway" in by_link.stdout
     assert run(folder / "cnibox", "nonsense").returncode == 2
 

@@ -60,8 +60,8 @@ class Record:
         return files.Lock(self.folder)
 
     def remove(self, machine: Machine) -> None:
-        """Remove it, and the container's folder with its last one; gone already is fine."""
-        machine.journal.run(f"rm -f {self.path}", self._unlink)
+        """Remove it, and the container's folder with its last one; gone already is fine. Undone in a failed ADD."""
+        machine.journal.run(f"rm -f {self.path}", self._unlink, lambda: self._put(encode(self.facts).encode()))
 
     def _put(self, data: bytes) -> None:
         self._make_folder()

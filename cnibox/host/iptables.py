@@ -58,6 +58,15 @@ def usable(version: int) -> bool:
     return status in (0, 1)
 
 
+def has_chain(version: int, table: str, chain: str) -> bool:
+    """Whether the chain is there."""
+    path = program(version)
+    if path is None:
+        return False
+    status, _, _ = Process([path, "-w", "-t", table, "-S", chain], b"", ENVIRON).finish()
+    return status == 0
+
+
 class Restore:
     """Lines for one table, being carried out all together or not at all; `finish()` waits for the end.
 

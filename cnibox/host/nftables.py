@@ -12,15 +12,16 @@ from .netlink.socket import NLM_F_APPEND, NLM_F_CREATE, Netlink, NetlinkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from .namespace import Namespace
 
+    Holding = bytes | Callable[[bytes, int, int], bool]
     Request = tuple[int, int, dict[str, Any]]
     Expression = dict[str, Any]
 
 RULE_WANTED = frozenset(("NFTA_RULE_HANDLE", "NFTA_RULE_USERDATA"))
-PLACED_WANTED = frozenset(("NFTA_RULE_TABLE", "NFTA_RULE_CHAIN", "NFTA_RULE_USERDATA"))
 CHAIN_WANTED = frozenset(("NFTA_CHAIN_TABLE", "NFTA_CHAIN_NAME"))
 FAMILIES = {nft.NFPROTO_INET: "inet", nft.NFPROTO_IPV4: "ip", nft.NFPROTO_IPV6: "ip6", nft.NFPROTO_BRIDGE: "bridge"}
 IFNAMSIZ = 16  # linux/if.h
@@ -101,15 +102,6 @@ class Table:
             for rule in self._dump(nft.NFT_MSG_GETRULE, self._place(chain), RULE_WANTED, f"chain {chain}")
         ]
 
-    def rules(self) -> list[tuple[str, str]]:
-        """(chain, comment) of each rule of the table; none without it."""
-        found = self._dump(nft.NFT_MSG_GETRULE, [("NFTA_RULE_TABLE", self.name)], PLACED_WANTED, "rules")
-        return [
-            (attribute(rule, "NFTA_RULE_CHAIN"), nft.unpack_comment(attribute(rule, "NFTA_RULE_USERDATA") or b""))
-            for rule in found
-            if attribute(rule, "NFTA_RULE_TABLE") == self.name
-        ]
-
     def chains(self) -> set[str]:
         """The names of the table's chains; none without the table."""
         found = self._dump(nft.NFT_MSG_GETCHAIN, [("NFTA_CHAIN_TABLE", self.name)], CHAIN_WANTED, "chains")
@@ -120,7 +112,7 @@ class Table:
         }
 
     def _dump(
-        self, kind: int, attributes: list[tuple[str, Any]], wanted: frozenset[str], what: str, holding: bytes = b""
+        self, kind: int, attributes: list[tuple[str, Any]], wanted: frozenset[str], what: str, holding: Holding = b""
     ) -> list[Any]:
         body = {"nfgen_family": self.family, "attrs": attributes}
         with open_socket(self.namespace) as socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from _struct import pack
 
 from . import nftables
 from .journal import HostError
@@ -15,12 +16,13 @@ from .nftables import Table, _bitwise, _compare, _expression, _meta, _value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from typing import Any
 
     from .nftables import Expression
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+_MULTIPORT, _MULTIPORT_REACH = b"multiport\0", 80  # its name, revision and struct, with their headers
 IPS_DST_NAT = 1 << 5  # linux/netfilter/nf_conntrack_common.h
 
 # --- expressions
@@ -83,12 +85,16 @@ def _immediate(register: int, value: bytes) -> Expression:
 
 
 class Rule:
-    """A rule: the names of its expressions, the values that they compare with or load, the chain that it leads to."""
+    """A rule: the names of its expressions, the values that they compare with or load, the chain that it leads to.
+
+    matches: name of an iptables match -> its struct, as linux/netfilter/xt_<name>.h has it
+    """
 
     def __init__(self, expressions: list[Expression]) -> None:
         self.kinds = [attribute(each, "NFTA_EXPR_NAME") for each in expressions]
         self.values = list(_values(expressions))
         self.target = next(_targets(expressions), "")
+        self.matches = dict(_matches(expressions))
 
     @property
     def outline(self) -> tuple[list[str], list[bytes], str]:
@@ -104,25 +110,78 @@ class Rule:
         )
 
 
+def entries_of(table: Table, chain: str, ports: set[int]) -> list[Rule]:
+    """Of a chain's rules those with iptables' multiport match of one of the ports; quick also among thousands.
+
+    A port that another part of a rule happens to look like may be among them.
+    """
+    packed = [port.to_bytes(2, sys.byteorder) for port in ports]
+
+    def may_match(data: bytes, start: int, stop: int) -> bool:
+        at = data.find(_MULTIPORT, start, stop)
+        return at >= 0 and any(data.find(port, at, min(stop, at + _MULTIPORT_REACH)) >= 0 for port in packed)
+
+    place = table._place(chain)
+    found = table._dump(nft.NFT_MSG_GETRULE, place, _EXPRESSIONS, f"chain {chain}", may_match)
+    rules = [Rule(attribute(each, "NFTA_RULE_EXPRESSIONS") or []) for each in found]
+    return [rule for rule in rules if not ports.isdisjoint(multiport(rule))]
+
+
+def multiport(rule: Rule) -> list[int]:
+    """The ports of iptables' multiport match: struct xt_multiport_v1 of u8 flags, u8 count, u16 ports[15], ..."""
+    info = rule.matches.get("multiport") or bytes(2)
+    return [int.from_bytes(info[at : at + 2], sys.byteorder) for at in range(2, 2 + 2 * info[1], 2)]
+
+
+def destination_of(rule: Rule) -> tuple[int, int, bytes]:
+    """(protocol, port, address) that an iptables rule matches packets to; 0 and empty where it does not say."""
+    protocol = port = 0
+    address = b""
+    for value in rule.values:
+        if value in rule.matches.values():
+            continue
+        if len(value) == 1:
+            protocol = value[0]
+        elif len(value) == 2:  # iptables 1.8.8 and newer, for tcp and udp
+            port = int.from_bytes(value, "big")
+        elif len(value) in (4, 16):
+            address = value
+    for name, at in (("tcp", 4), ("udp", 4), ("sctp", 0)):  # u16 spts[2], dpts[2]; sctp has dpts first
+        if name in rule.matches:
+            port = int.from_bytes(rule.matches[name][at : at + 2], sys.byteorder)
+    return protocol, port, address
+
+
+def rules_with(table: Table, chain: str, comment: str, ports: Collection[int]) -> list[tuple[int, str, Rule]]:
+    """(handle, comment, rule) of the rules that have just that comment, or compare a value of 2 bytes with a port.
+
+    Quick also in a chain of thousands of others.
+    """
+    own = nft.pack_comment(comment)
+    # As the kernel tells a comparison: struct nlattr of NFTA_CMP_DATA (3), in it that of NFTA_DATA_VALUE (1).
+    patterns = [own, *(pack("HHHH", 12, 3, 6, 1) + port.to_bytes(2, "big") for port in ports)]
+
+    def may_match(data: bytes, start: int, stop: int) -> bool:
+        return any(data.find(pattern, start, stop) >= 0 for pattern in patterns)
+
+    wanted = _EXPRESSIONS | nftables.RULE_WANTED
+    found = table._dump(nft.NFT_MSG_GETRULE, table._place(chain), wanted, f"chain {chain}", may_match)
+    return [
+        (
+            attribute(each, "NFTA_RULE_HANDLE"),
+            nft.unpack_comment(attribute(each, "NFTA_RULE_USERDATA") or b""),
+            Rule(attribute(each, "NFTA_RULE_EXPRESSIONS") or []),
+        )
+        for each in found
+    ]
+
+
 def rules_in(table: Table, chain: str) -> list[Rule]:
     """The rules of a short chain, all of which are decoded; none without table or chain."""
     return [
         Rule(attribute(found, "NFTA_RULE_EXPRESSIONS") or [])
         for found in table._dump(nft.NFT_MSG_GETRULE, table._place(chain), _EXPRESSIONS, f"chain {chain}")
     ]
-
-
-def handles_of(table: Table, chain: str, comment: str) -> list[int]:
-    """The handles of a chain's rules with just that comment; quick also in a chain of thousands of others."""
-    place, data = table._place(chain), nft.pack_comment(comment)
-    found = table._dump(nft.NFT_MSG_GETRULE, place, nftables.RULE_WANTED, f"chain {chain}", data)
-    return [attribute(rule, "NFTA_RULE_HANDLE") for rule in found if attribute(rule, "NFTA_RULE_USERDATA") == data]
-
-
-def rule_at(table: Table, chain: str, handle: int) -> Rule | None:
-    """One rule of a long chain; None when it is gone."""
-    found = _get(table, nft.NFT_MSG_GETRULE, [*table._place(chain), ("NFTA_RULE_HANDLE", handle)])
-    return None if found is None else Rule(attribute(found, "NFTA_RULE_EXPRESSIONS") or [])
 
 
 def uses_of(table: Table, chain: str) -> int:
@@ -134,7 +193,7 @@ def uses_of(table: Table, chain: str) -> int:
 _EXPRESSIONS = frozenset(
     ("NFTA_RULE_EXPRESSIONS", "NFTA_EXPR_NAME", "NFTA_EXPR_DATA", "NFTA_CMP_DATA", "NFTA_BITWISE_MASK")
     + ("NFTA_IMMEDIATE_DATA", "NFTA_DATA_VALUE", "NFTA_DATA_VERDICT", "NFTA_VERDICT_CHAIN")
-    + ("NFTA_MATCH_INFO", "NFTA_TARGET_INFO")
+    + ("NFTA_MATCH_NAME", "NFTA_MATCH_INFO", "NFTA_TARGET_INFO")
 )
 
 
@@ -157,6 +216,13 @@ def _values(expressions: list[Expression]) -> Iterator[bytes]:
         elif name in ("NFTA_EXPR_DATA", "NFTA_CMP_DATA", "NFTA_BITWISE_MASK", "NFTA_IMMEDIATE_DATA"):
             if value.__class__ is dict:
                 yield from _values([value])
+
+
+def _matches(expressions: list[Expression]) -> Iterator[tuple[str, bytes]]:
+    for each in expressions:
+        if attribute(each, "NFTA_EXPR_NAME") == "match":
+            data = attribute(each, "NFTA_EXPR_DATA") or {}
+            yield attribute(data, "NFTA_MATCH_NAME") or "", attribute(data, "NFTA_MATCH_INFO") or b""
 
 
 def _targets(expressions: list[Expression]) -> Iterator[str]:

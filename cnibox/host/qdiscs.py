@@ -6,8 +6,6 @@ Ours are the reference's: a token bucket at the root (tbf, handle 1:), and at th
 from __future__ import annotations
 
 import errno
-import posix
-from _struct import pack
 
 from . import files
 from .journal import HostError
@@ -19,11 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .journal import Undo
     from .links import Link
     from .namespace import Message, Namespace
 
-RTM_NEWACTION, TCA_ACT_TAB, TCA_RATE = 48, 1, 5  # linux/rtnetlink.h
-LOOPBACK = 1  # in every namespace the index of lo
 BUCKET_HANDLE = 0x10000  # 1:
 MAX_U32 = 0xFFFFFFFF
 GONE = (errno.ENOENT, errno.EINVAL, errno.ENODEV)  # EINVAL: the handle at that place is another
@@ -171,32 +168,66 @@ def divert(namespace: Namespace, link: Link, target: Link) -> None:
 
     HostError EEXIST when somebody else has filters there.
     """
-    kind, targets = ingress(namespace, link)
-    if kind == "ingress" and targets == [target.index]:
+    kind, is_there = _own_ingress(namespace, link, target)
+    if is_there:
         return
-    if kind and (kind != "ingress" or not set(targets) <= {0, target.index}):
-        text = f"diverting what arrives on {link.name} to {target.name}"
-        hint = f"remove it: tc qdisc delete dev {link.name} {kind}"
-        raise HostError(errno.EEXIST, text, f"it has a queueing discipline {kind} with other filters already", hint)
-    deletion = f"tc qdisc delete dev {link.name} ingress", _ingress_deletion(link)
     if kind:  # a killed ADD's, or one to a link that has gone
-        namespace.change(*deletion)
-    body = {**_at(link, tc.INGRESS_HANDLE, tc.TC_H_INGRESS), "attrs": [("TCA_KIND", "ingress")]}
-    namespace.change(
-        f"tc qdisc add dev {link.name} ingress",
-        (tc.RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, body),
-        lambda: attempt(lambda: namespace.send(*deletion), *GONE),
-    )
-    say = f"tc filter add dev {link.name} ingress prio 1 protocol all u32 match u32 0 0 flowid 1:1"
-    say += f" action mirred egress redirect dev {target.name}"
-    namespace.change(say, (tc.RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, _filter(link, target)))
+        _delete_ingress(namespace, link)
+    deletion = f"tc qdisc delete dev {link.name} ingress", _ingress_deletion(link)
+    adding, filtering = _diversion(link, target)
+    namespace.change(*adding, lambda: attempt(lambda: namespace.send(*deletion), *GONE))
+    namespace.change(*filtering)
 
 
 def undivert(namespace: Namespace, link: Link) -> None:
     """Take the ingress queueing discipline of a link away, with its filters; gone already is fine."""
     namespace.netlink.carry(tc.FAMILY)
+    _delete_ingress(namespace, link)
+
+
+def stop_diverting(namespace: Namespace, link: Link, target: Link | None) -> None:
+    """Take away what `divert` has made, if it is there; undone. HostError EEXIST as there.
+
+    target: None when it has gone; what was diverted to it would be lost
+    """
+    if target is None:
+        if ingress(namespace, link) == ("ingress", [0]):
+            _delete_ingress(namespace, link)
+        return
+    kind, is_there = _own_ingress(namespace, link, target)
+    again = _diversion(link, target) if is_there else ()
+
+    def undo() -> None:
+        for say, message in again:
+            namespace.send(f"undo {say}", message)
+
+    if kind:
+        _delete_ingress(namespace, link, undo)
+
+
+def _delete_ingress(namespace: Namespace, link: Link, undo: Undo | None = None) -> None:
     say = f"tc qdisc delete dev {link.name} ingress"
-    attempt(lambda: namespace.change(say, _ingress_deletion(link)), *GONE)
+    attempt(lambda: namespace.change(say, _ingress_deletion(link), undo), *GONE)
+
+
+def _own_ingress(namespace: Namespace, link: Link, target: Link) -> tuple[str, bool]:
+    """The kind of a link's ingress queueing discipline, and whether it diverts all to the target."""
+    kind, targets = ingress(namespace, link)
+    if kind and (kind != "ingress" or not set(targets) <= {0, target.index}):
+        text = f"diverting what arrives on {link.name} to {target.name}"
+        hint = f"remove it: tc qdisc delete dev {link.name} {kind}"
+        raise HostError(errno.EEXIST, text, f"it has a queueing discipline {kind} with other filters already", hint)
+    return kind, targets == [target.index]
+
+
+def _diversion(link: Link, target: Link) -> tuple[tuple[str, Message], tuple[str, Message]]:
+    body = {**_at(link, tc.INGRESS_HANDLE, tc.TC_H_INGRESS), "attrs": [("TCA_KIND", "ingress")]}
+    say = f"tc filter add dev {link.name} ingress prio 1 protocol all u32 match u32 0 0 flowid 1:1"
+    say += f" action mirred egress redirect dev {target.name}"
+    return (
+        (f"tc qdisc add dev {link.name} ingress", (tc.RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, body)),
+        (say, (tc.RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, _filter(link, target))),
+    )
 
 
 def _at(link: Link, handle: int, parent: int) -> dict[str, Any]:
@@ -240,44 +271,3 @@ def _filter(link: Link, target: Link) -> dict[str, Any]:
         "info": tc.filter_info(1, tc.ETH_P_ALL),
         "attrs": [("TCA_KIND", "u32"), ("TCA_OPTIONS", {"attrs": options})],
     }
-
-
-# --- what the kernel has
-
-
-def knows(namespace: Namespace, kind: str) -> bool:
-    """Whether the kernel has queueing disciplines of that kind, by a request that it refuses anyhow.
-
-    It loads the module, and finds that the settings of a rate estimator are too short.
-    """
-    namespace.netlink.carry(tc.FAMILY)
-    place = tc.TC_H_INGRESS if kind == "ingress" else tc.TC_H_ROOT
-    body = {"index": LOOPBACK, "parent": place, "attrs": [("TCA_KIND", kind), (TCA_RATE, b"\0")]}
-    return _is_known(namespace, kind, (tc.RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, body))
-
-
-def knows_action(namespace: Namespace, kind: str) -> bool:
-    """The same of the actions of filters: one without parameters is refused."""
-    words = kind.encode() + b"\0"
-    action = _attribute(1, _attribute(1, words))  # the first one; TCA_ACT_KIND
-    body = pack("4x") + _attribute(TCA_ACT_TAB, action)
-    return _is_known(namespace, kind, (RTM_NEWACTION, NLM_F_CREATE | NLM_F_EXCL, body))
-
-
-def knows_filter(kind: str) -> bool:
-    """The same of filters, which have to be attached to something: by the lists of the kernel's modules, if any."""
-    folder, name = f"/lib/modules/{posix.uname().release}", f"/cls_{kind}.ko".encode()
-    lists = [files.read(f"{folder}/modules.{which}") for which in ("builtin", "dep")]
-    return None in lists or any(name in (each or b"") for each in lists)
-
-
-def _is_known(namespace: Namespace, kind: str, message: Any) -> bool:
-    try:
-        namespace.send(f"asking for {kind}", message)
-    except HostError as error:
-        return error.errno != errno.ENOENT
-    return True
-
-
-def _attribute(number: int, payload: bytes) -> bytes:
-    return pack("HH", len(payload) + 4, number) + payload + bytes(-len(payload) & 3)

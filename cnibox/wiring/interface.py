@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 
+from .. import record
 from ..delegate import Delegate
 from ..host import addresses, links, routes, sysctl
 from ..host.journal import HostError
+from ..host.netlink.rtnl import RT_TABLE_MAIN
 from ..registry import PLUGINS
 from ..spec import errors
 from ..spec.errors import CniError
@@ -168,6 +170,21 @@ class InterfacePlugin(AttachmentPlugin):
         text = f"prevResult has no interface {self.request.ifname} in {self.request.netns}"
         raise CniError(errors.INVALID_CONFIG, text, "CHECK needs the result of this container's ADD")
 
+    def check_mtu(self, link: Link, wanted: int) -> None:
+        """It must be the one asked for, if one was, unless a later plugin (tuning) has given the link another.
+
+        That one is in prevResult from 1.1.0 on; before, tuning's record tells no more than that it changed it.
+        """
+        result = self.request.previous
+        told = self._interface_of(result).mtu if result is not None else 0
+        if not wanted or (not told and self._is_tuned("mtu")):
+            return
+        require(link.mtu == (told or wanted), f"{link.name} has MTU {link.mtu}, not {told or wanted}")
+
+    def _is_tuned(self, setting: str) -> bool:
+        found = record.of(self.request, "tuning")
+        return found is not None and setting in (found.facts.get("settings") or {})
+
     def check_addresses(self, sandbox: Namespace, link: Link, result: Result) -> None:
         """Every address of the result that is this interface's must be on the link."""
         there = {address.text for address in addresses.of(sandbox, link)}
@@ -181,12 +198,16 @@ class InterfacePlugin(AttachmentPlugin):
     def check_routes(self, sandbox: Namespace, result: Result) -> None:
         """Every route of the result must be there: in the table that it names, else in any.
 
-        A later plugin of the chain (sbr, vrf) may have moved it out of the main table.
+        A later plugin of the chain (sbr, vrf) may have moved it out of the main table; a default route there may have
+        another gateway (sbr's `gateways`), if it is this interface's.
         """
         there = [route for version in (4, 6) for route in routes.of(sandbox, version)]
+        link = links.get(sandbox, self.request.ifname)
+        moved = {route.dst for route in there if route.table != RT_TABLE_MAIN and route.leads_through(link)}
         for route in _distinct(result):
             wanted = str(route.dst), str(route.gw or "")
             found = any(_matches(candidate, *wanted, route.table) for candidate in there)
+            found = found or (wanted[0] in moved and wanted[0].endswith("/0") and not route.table)
             via = f" via {route.gw}" if route.gw else ""
             require(found, f"route {route.dst}{via} is not in {sandbox.path}")
 

@@ -201,8 +201,7 @@ class StackedPlugin(LinkPlugin):
             master = find_master(self.side, name)
             index = link.peer_index or link.index  # kernels before 5.17 leave it out when the two are the same
             require(index == master.index, f"{link.name} is not on top of {master.name}")
-        same = not self.option.mtu or link.mtu == self.option.mtu
-        require(same, f"{link.name} has MTU {link.mtu}, not {self.option.mtu}")
+        self.check_mtu(link, self.option.mtu)
 
     def _recorded_master(self) -> str:
         found = record.of(self.request, self.name)

@@ -25,13 +25,15 @@ from ..host import nftables
 from ..host.journal import HostError
 from ..host.netlink.nft import NF_BR_PRE_ROUTING, NF_DROP, NFPROTO_BRIDGE, NFT_JUMP, NFT_RETURN, PRIORITY_BRIDGE_DSTNAT
 from ..host.nftables import Table
+from ..host.nftables_listing import listed, outline
 from ..spec import errors
 from ..spec.errors import CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..host.namespace import Machine
-    from ..host.nftables import Request
+    from ..host.nftables import Expression, Request
+    from ..host.nftables_listing import ListedRule
 
 BASE_CHAIN = "PREROUTING"
 
@@ -42,25 +44,21 @@ class SpoofCheck:
     def __init__(self, machine: Machine, container_id: str, ifname: str) -> None:
         self.journal = machine.journal
         self.table = Table(machine.host, NFPROTO_BRIDGE, "nat")
-        self.comment = f"macspoofchk-{container_id}-{ifname}"
-        self.port_chain = f"cni-br-iface-{container_id}-{ifname}"
+        self.name = f"{container_id}-{ifname}"
+        self.comment = f"macspoofchk-{self.name}"
+        self.port_chain = f"cni-br-iface-{self.name}"
         self.mac_chain = f"{self.port_chain}-mac"
 
     def add(self, port: str, mac: str) -> None:
         """Check what comes in by that port of the bridge; one transaction, so that nothing passes by a half of it."""
         say = f"nft add rule bridge nat {BASE_CHAIN} iifname {port} ether saddr != {mac} drop"
         table, comment = self.table, self.comment
-        jump = nftables.input_interface(port) + nftables.verdict(NFT_JUMP, self.port_chain)
-        same = nftables.ethernet_source(bytes.fromhex(mac.replace(":", ""))) + nftables.verdict(NFT_RETURN)
         requests = (
             table.add_chain(self.port_chain),
             table.add_chain(self.mac_chain),
             table.flush_chain(self.port_chain),
             table.flush_chain(self.mac_chain),
-            table.add_rule(self.mac_chain, same, comment),
-            table.add_rule(self.mac_chain, nftables.verdict(NF_DROP), comment),
-            table.add_rule(self.port_chain, nftables.verdict(NFT_JUMP, self.mac_chain), comment),
-            table.add_rule(BASE_CHAIN, jump, comment),
+            *(table.add_rule(chain, rule, comment) for chain, rules in self._meant(port, mac) for rule in rules),
         )
         try:
             self.journal.run(say, lambda: table.commit(say, *requests), self._remove)
@@ -88,13 +86,16 @@ class SpoofCheck:
 
     def remove(self) -> None:
         """It may be gone already."""
-        if self._handles() or self._chains():
+        if self._jumps() or self._chains():
             self.journal.run(f"nft delete chain bridge nat {self.port_chain} # and what leads to it", self._remove)
 
-    def is_there(self) -> bool:
-        """Whether every rule of it is."""
-        rules = len(self.table.comments(self.port_chain)), len(self.table.comments(self.mac_chain))
-        return bool(self._handles()) and rules == (1, 2)
+    def is_there(self, port: str, mac: str) -> bool:
+        """Whether the rules, in order, do what they shall: a chain of the check's own has no others."""
+        return all(
+            [rule.outline for rule in (self._jumps() if chain == BASE_CHAIN else listed(self.table, chain))]
+            == [outline(rule) for rule in rules]
+            for chain, rules in self._meant(port, mac)
+        )
 
     def require_usable(self) -> None:
         """CniError 50 where the kernel has no nftables."""
@@ -102,15 +103,30 @@ class SpoofCheck:
             text = "macspoofchk needs nftables, which this kernel does not have"
             raise CniError(errors.PLUGIN_UNAVAILABLE, text, "load the module nf_tables")
 
-    def _handles(self) -> list[int]:
-        return [handle for handle, comment in self.table.comments(BASE_CHAIN) if comment == self.comment]
+    def _meant(self, port: str, mac: str) -> list[tuple[str, list[list[Expression]]]]:
+        """Chains and the rules that they shall have; each chain before what leads to it."""
+        same = nftables.ethernet_source(bytes.fromhex(mac.replace(":", "")))
+        return [
+            (self.mac_chain, [same + nftables.verdict(NFT_RETURN), nftables.verdict(NF_DROP)]),
+            (self.port_chain, [nftables.verdict(NFT_JUMP, self.mac_chain)]),
+            (BASE_CHAIN, [nftables.input_interface(port) + nftables.verdict(NFT_JUMP, self.port_chain)]),
+        ]
+
+    def _jumps(self) -> list[ListedRule]:
+        """The base chain's rules with the check's comment, and any that lead to its chain: they would keep it."""
+        found = listed(self.table, BASE_CHAIN, [self.name.encode()])
+        return [
+            rule
+            for rule in found
+            if rule.comment == self.comment or any(self.port_chain in each.values() for each in rule.outline)
+        ]
 
     def _chains(self) -> list[str]:
         there = self.table.chains()
         return [name for name in (self.port_chain, self.mac_chain) if name in there]
 
     def _remove(self) -> None:
-        requests: list[Request] = [self.table.delete_rule(BASE_CHAIN, handle) for handle in self._handles()]
+        requests: list[Request] = [self.table.delete_rule(BASE_CHAIN, rule.handle) for rule in self._jumps()]
         requests += [self.table.delete_chain(name) for name in self._chains()]
         if requests:
             self.table.commit(f"nft delete chain bridge nat {self.port_chain}", *requests)

@@ -154,8 +154,7 @@ class VethPlugin(InterfacePlugin):
     def check_link(self, link: Link) -> None:
         """It must be up, with the MTU asked for."""
         require(link.is_up, f"{link.name} is down")
-        same = not self.option.mtu or link.mtu == self.option.mtu
-        require(same, f"{link.name} has MTU {link.mtu}, not {self.option.mtu}")
+        self.check_mtu(link, self.option.mtu)
 
     def check_masquerading(self, result: Result) -> None:
         """Somebody may have flushed the rules."""
@@ -166,7 +165,7 @@ class VethPlugin(InterfacePlugin):
         backend = str(facts.get("backend") or backends.choose(self.machine, self.option.ipMasqBackend))
         addresses = _cidrs(facts.get("masquerade")) or [ip.address for ip in self.own(result)]
         missing = masquerade.missing(self.machine, self.owner(), backend, addresses)
-        require(not missing, f"not masqueraded by {backend}: {', '.join(map(str, missing))}")
+        require(not missing, f"masquerading by {backend} is not as it was made; missing: {', '.join(missing)}")
 
     # --- masquerading and the record
 
@@ -254,9 +253,10 @@ class VethPlugin(InterfacePlugin):
         addresses, backend = _cidrs(found.facts.get("masquerade")), str(found.facts.get("backend"))
         if not addresses or not masquerade.missing(machine, owner, backend, addresses):
             return []
-        masquerade.remove(machine, owner, backend, addresses)()
-        shared = bool(record.siblings(found.container_id, found.ifname, found.network, found.plugin))
-        masquerade.add(machine, owner, backend, addresses, shared, -1)()
+        siblings = record.siblings(found.container_id, found.ifname, found.network, found.plugin)
+        same = [each for each in siblings if each.facts.get("backend") == backend]
+        others = [address for each in same for address in _cidrs(each.facts.get("masquerade"))]
+        masquerade.repair(machine, owner, backend, addresses, others)
         return [f"masquerading of {', '.join(str(address.address) for address in addresses)} ({backend})"]
 
     def status(self) -> None:

@@ -37,7 +37,7 @@ def test_modules_imported(machine: Machine, command: str, backend: str) -> None:
         name for name in ours(found) if name.startswith(("plugins.meta.", "wiring.firewall.", "wiring.masquerade"))
     }
     rules = {"wiring.firewall.iptables", "wiring.firewall.ruleset"}
-    own = rules if backend == "iptables" else {"wiring.firewall.nftables"}
+    own = rules if backend == "iptables" else {"wiring.firewall.nftables", "wiring.firewall.nftables_shared"}
     assert chosen == {"plugins.meta.firewall", "wiring.firewall.bridge", "wiring.firewall.part", *own}
     assert "host.nftables" not in ours(found) or backend == "nftables"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import Any
@@ -174,6 +175,43 @@ def test_repeated_add_replaces(machine: Machine) -> None:
     assert IFB not in links(machine) and queues(machine).count("qdisc") == 1
     assert run(machine, "DEL", before, **RECEIVING).status == 0
     assert queues(machine) == ""
+
+
+def test_repeated_add_without_limits_takes_them_away(machine: Machine) -> None:
+    """With the record: nothing is left for DEL, and GC."""
+    before = attach(machine, layer2())
+    untouched = state(machine)
+    for first in (BOTH, RECEIVING, SENDING):
+        for none in ({}, {"ingressRate": 0, "ingressBurst": 0, "egressRate": 0, "egressBurst": 0}):
+            assert run(machine, "ADD", before, **first).status == 0
+            outcome = run(machine, "ADD", before, **none)
+            assert outcome.status == 0 and outcome.json == before, outcome
+            assert queues(machine) == "" and state(machine) == untouched
+            assert run(machine, "CHECK", before, **none).status == 0
+
+
+def test_repeated_add_without_limits_after_another_container_of_that_name(machine: Machine) -> None:
+    """Whose DEL never came. Its ifb goes; the interface that there is now was never limited."""
+    limited(machine, layer2(), **BOTH)
+    machine.run("ip", "netns", "delete", "c1")
+    before = attach(machine, layer2())
+    assert IFB in links(machine)
+    assert run(machine, "ADD", before).status == 0
+    assert queues(machine) == "" and IFB not in links(machine)
+
+
+@pytest.mark.parametrize("again", [RECEIVING, SENDING, {}], ids=["receiving", "sending", "none"])
+def test_failed_repeated_add_brings_back_what_it_took_away(machine: Machine, again: Any) -> None:
+    """Whose result cannot be printed."""
+    before, result = limited(machine, layer2(mtu=1400), **BOTH)
+    shown, untouched = queues(machine), state(machine)
+    program = ["sh", "-c", f"exec {machine.farm}/bandwidth >/dev/full"]
+    outcome = machine.plugin("bandwidth", "ADD", config(before, **again), program=program)
+    assert outcome.status == 1
+    assert queues(machine) == shown and state(machine) == untouched
+    assert run(machine, "CHECK", result, **BOTH).status == 0
+    assert run(machine, "DEL", result, **BOTH).status == 0
+    assert queues(machine) == "" and IFB not in links(machine)
 
 
 def test_failed_repeated_add_leaves_the_first(machine: Machine) -> None:
@@ -386,14 +424,40 @@ def test_status(machine: Machine) -> None:
     assert state(machine) == before and queues(machine) == ""
 
 
+_WITHOUT = """
+sysctl -qw kernel.modprobe=/bin/false
+trap 'sysctl -qw kernel.modprobe=/sbin/modprobe' EXIT
+rmmod {module}
+folder=/lib/modules/$(uname -r)
+cp $folder/modules.builtin /run/ && grep -v /{module}.ko $folder/modules.dep >/run/modules.dep
+mount -t tmpfs modules $folder && cp /run/modules.* $folder
+CNI_COMMAND=STATUS CNI_PATH={farm} {farm}/bandwidth || true
+"""
+
+
+@pytest.mark.kernel("uml")
+@pytest.mark.parametrize("module", ["ifb", "sch_tbf", "sch_ingress", "act_mirred", "cls_u32"])
+def test_status_names_what_the_kernel_lacks(machine: Machine, module: str) -> None:
+    """A module that has been taken out of it, and cannot be loaded again."""
+    asked = json.dumps(config(None)).encode()
+    assert (
+        machine.run(f"{machine.farm}/bandwidth", stdin=asked, env={"CNI_COMMAND": "STATUS", "CNI_PATH": machine.farm})
+        == ""
+    )
+    script = _WITHOUT.format(module=module, farm=machine.farm)
+    told = json.loads(machine.run("sh", "-ec", script, stdin=asked))
+    assert told["code"] == 50 and f"this kernel lacks {module}, by which" in told["msg"], told
+    assert f"modprobe {module})" in told["details"]
+
+
 _ASK = f"""
 import sys
 sys.path.insert(0, {str(REPOSITORY)!r})
-from cnibox.host import qdiscs
+from cnibox.host import qdisc_kinds
 from cnibox.host.namespace import Machine
 host = Machine("").host
-print([qdiscs.knows(host, kind) for kind in ("tbf", "ingress", "nonsense")])
-print([qdiscs.knows_action(host, kind) for kind in ("mirred", "nonsense")])
+print([qdisc_kinds.knows(host, kind) for kind in ("tbf", "ingress", "nonsense")])
+print([qdisc_kinds.knows_action(host, kind) for kind in ("mirred", "nonsense")])
 """
 
 

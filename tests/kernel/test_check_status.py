@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 
+from tests.support.chain import Chain, bridged
 from tests.support.machine import Machine
 from tests.support.network import V4, V6, again, attach, bridge, host_local, layer2, ptp, state
+from tests.support.rules import ruleset
 
 DEFAULT = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
 STATIC = {"type": "static", "addresses": [{"address": "10.77.0.5/24"}, {"address": "fd77::5/64", "gateway": "fd77::1"}]}
+
+ROUTES = host_local(routes=DEFAULT)
+MACVLAN = {"type": "macvlan", "master": "up0", "mtu": 1400}
 
 # --- CHECK succeeds
 
@@ -93,6 +98,54 @@ def test_check_tolerates_what_others_add(machine: Machine, later: str) -> None:
     assert outcome.status == 0, outcome
 
 
+@pytest.mark.parametrize("version", ["1.1.0", "1.0.0"])
+@pytest.mark.parametrize(
+    "first",
+    [bridge(mtu=1400), ptp(mtu=1400), pytest.param(MACVLAN, marks=pytest.mark.kernel("macvlan"))],
+    ids=lambda config: config["type"],
+)  # fmt: skip
+def test_check_follows_an_mtu_that_tuning_has_changed(machine: Machine, first: Any, version: str) -> None:
+    """From 1.1.0 on it is in the result; before, tuning's record tells that it did, and tuning's CHECK compares."""
+    machine.container()
+    machine.run("sh", "-ec", "ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up")
+    chain = Chain(machine, *({**each, "cniVersion": version} for each in (first, {"type": "tuning", "mtu": 1300})))
+    result = chain.add()
+    told = [each.get("mtu") for each in result["interfaces"] if each["name"] == "eth0"]
+    assert told == [1300 if version == "1.1.0" else None]
+    for config in chain.configs:
+        chain.one("CHECK", config)
+    machine.run("ip", "-n", "c1", "link", "set", "eth0", "mtu", "1350")
+    assert "mtu of eth0 is 1350, not 1300" in chain.check().json["msg"]
+    if version == "1.0.0":  # without tuning's record nobody may have changed it
+        machine.run("rm", "/run/cnibox/attachments/c1/eth0:mynet:tuning")
+    wanted = 1300 if version == "1.1.0" else 1400
+    assert f"MTU 1350, not {wanted}" in chain.attempt("CHECK", chain.configs[0]).json["msg"]
+
+
+@pytest.mark.parametrize("first", [bridge(isDefaultGateway=True), bridge(ipam=ROUTES)])
+def test_check_follows_a_default_route_that_sbr_has_replaced(machine: Machine, first: Any) -> None:
+    """By one with a gateway of its own (`gateways`), in a table of its own."""
+    machine.container()
+    chain = Chain(machine, first, {"type": "sbr", "gateways": ["10.77.0.9", "fd77::9"]})
+    chain.add()
+    for config in chain.configs:
+        chain.one("CHECK", config)
+    machine.run("ip", "-n", "c1", "route", "del", "default", "table", "100")
+    assert "0.0.0.0/0" in chain.attempt("CHECK", chain.configs[0]).json["msg"]
+
+
+def test_check_wants_a_default_route_of_the_interface_itself(machine: Machine) -> None:
+    """Not one that sbr has given to another."""
+    config = bridge(isDefaultGateway=True)
+    result = attach(machine, config)
+    other = bridged(1)
+    other["ipam"]["routes"] = []  # sbr makes them
+    Chain(machine, other, {"type": "sbr", "name": other["name"]}, ifname="eth1").add()
+    machine.run("ip", "-n", "c1", "route", "del", "default")
+    outcome = again(machine, "CHECK", config, result)
+    assert outcome.status == 1 and "route 0.0.0.0/0 via 10.77.0.1 is not in" in outcome.json["msg"]
+
+
 def test_check_follows_a_mac_that_a_later_plugin_has_changed(machine: Machine) -> None:
     """tuning changes it in the namespace and in the result."""
     result = attach(machine, bridge())
@@ -106,6 +159,20 @@ def test_check_follows_a_mac_that_a_later_plugin_has_changed(machine: Machine) -
 MASQ_IPTABLES = bridge(ipMasq=True, ipMasqBackend="iptables")
 MASQ_NFTABLES = bridge(ipMasq=True, ipMasqBackend="nftables")
 ROUTED = bridge(ipam=host_local(routes=DEFAULT))
+TABLE = "inet cni_plugins_masquerade"
+
+
+def without(chain: str, rule: str) -> str:
+    """The command that deletes the one rule of that chain that begins so."""
+    handle = f"$(nft -a list chain {TABLE} {chain} | sed -n 's|^[[:space:]]*{rule}.* handle ||p')"
+    return f"nft delete rule {TABLE} {chain} handle {handle}"
+
+
+def again_with(edit: str) -> str:
+    """The command that reads the table back as sed has changed it."""
+    return f"(echo flush table {TABLE}; nft list table {TABLE} | sed '{edit}') >/run/rules; nft -f /run/rules"
+
+
 OTHER_MAC = "02:00:00:00:00:99"
 MUTATIONS = [
     (bridge(), "ip -n c1 address del 10.77.0.2/24 dev eth0", "10.77.0.2/24"),
@@ -126,6 +193,7 @@ MUTATIONS = [
     (bridge(), f"ip link set {{near}} address {OTHER_MAC}", OTHER_MAC),
     (bridge(), f"ip link set cni0 address {OTHER_MAC}", OTHER_MAC),
     (bridge(mtu=1400), "ip -n c1 link set eth0 mtu 1300", "1300"),
+    (bridge(mtu=1400, cniVersion="1.0.0"), "ip -n c1 link set eth0 mtu 1300", "1300"),
     (bridge(), "ip link set {near} nomaster", "{near}"),
     (bridge(), "ip link add br9 type bridge; ip link set {near} master br9", "{near}"),
     (bridge(), "ip link del cni0", "cni0"),
@@ -144,7 +212,22 @@ MUTATIONS = [
     (MASQ_IPTABLES, "iptables -t nat -F", "masquerad"),
     (MASQ_IPTABLES, "iptables -t nat -F POSTROUTING", "masquerad"),
     (MASQ_IPTABLES, "ip6tables -t nat -F", "masquerad"),
+    (MASQ_IPTABLES, "iptables-save -t nat | sed -n '/-d 10.77.0.0.24 /s/^-A/iptables -t nat -D/p' | sh", "-d 10.77.0.0/24 -j ACCEPT"),
+    (MASQ_IPTABLES, "ip6tables-save -t nat | sed -n '/-d fd77::.64 /s/^-A/ip6tables -t nat -D/p' | sh", "-d fd77::/64 -j ACCEPT"),
+    (MASQ_IPTABLES, "iptables-save -t nat | sed -n '/-j MASQUERADE/s/^-A/iptables -t nat -D/p' | sh", "! -d 224.0.0.0/4 -j MASQUERADE"),
+    (MASQ_IPTABLES, "iptables-save -t nat | sed -n '/-s 10.77.0.2.32/s/^-A/iptables -t nat -D/p' | sh", "-s 10.77.0.2/32"),
+    (MASQ_IPTABLES, "iptables-save -t nat | sed -n 's|-d 10.77.0.0/24|-d 10.78.0.0/24|; /^[*C]/p; /^-A CNI/p; /^:CNI/p' | iptables-restore -n", "-d 10.77.0.0/24 -j ACCEPT"),
     (MASQ_NFTABLES, "nft flush chain inet cni_plugins_masquerade masq_checks", "masquerad"),
+    (MASQ_NFTABLES, without("postrouting", "goto masq_checks"), "postrouting goto masq_checks"),
+    (MASQ_NFTABLES, without("postrouting", "ip daddr 224.0.0.0/4"), "missing: nft add rule inet cni_plugins_masquerade postrouting ip daddr 224.0.0.0/4 return"),
+    (MASQ_NFTABLES, without("postrouting", "ip6 daddr ff00::/8"), "ip6 daddr ff00::/8 return"),
+    (MASQ_NFTABLES, without("masq_checks", "ip saddr 10.77.0.2"), "ip saddr 10.77.0.2"),
+    (MASQ_NFTABLES, without("masq_checks", "ip6 saddr fd77::2"), "ip6 saddr fd77::2"),
+    (MASQ_NFTABLES, again_with("s|daddr != 10.77.0.0/24|daddr 10.77.0.0/24|"), "ip daddr != 10.77.0.0/24"),
+    (MASQ_NFTABLES, again_with("s|daddr != fd77::/64|daddr != fd78::/64|"), "ip6 daddr != fd77::/64"),
+    (MASQ_NFTABLES, again_with("s/saddr 10.77.0.2/saddr 10.77.0.3/"), "ip saddr 10.77.0.2"),
+    (MASQ_NFTABLES, again_with("/saddr 10.77.0.2/s/ masquerade/ accept/"), "ip saddr 10.77.0.2"),
+    (MASQ_NFTABLES, again_with("s|224.0.0.0/4|224.0.0.0/5|"), "ip daddr 224.0.0.0/4 return"),
     (MASQ_NFTABLES, "nft flush chain inet cni_plugins_masquerade postrouting", "masquerad"),
     (MASQ_NFTABLES, "nft flush ruleset", "masquerad"),
     (ptp(), "ip -n c1 address del 10.77.0.2/24 dev eth0", "10.77.0.2/24"),
@@ -172,6 +255,26 @@ def test_check_names_what_is_different(machine: Machine, config: Any, mutation: 
     said = outcome.json["msg"] + outcome.json.get("details", "")
     assert outcome.code in (8, 999) and named.format(near=near) in said, outcome
     assert outcome.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "config, mutation", [(config, mutation) for config, mutation, _ in MUTATIONS if "ipMasq" in config],
+    ids=lambda value: value if isinstance(value, str) else value["type"],
+)  # fmt: skip
+def test_repair_puts_the_same_rule_back(machine: Machine, config: Any, mutation: str) -> None:
+    """Also beside a container whose rules are as they were, and an interface that shares the first one's chain."""
+    result = attach(machine, config)
+    attach(machine, config, "c2")
+    eth1 = machine.plugin(config["type"], "ADD", config, ifname="eth1")
+    assert eth1.status == 0, eth1
+    before = set(ruleset(machine).splitlines())
+    machine.run("sh", "-ec", mutation)
+    assert set(ruleset(machine).splitlines()) != before
+    assert "masquerading of 10.77.0.2, fd77::2" in machine.run(f"{machine.farm}/cnibox", "repair")
+    assert set(ruleset(machine).splitlines()) == before
+    assert machine.run(f"{machine.farm}/cnibox", "repair") == "nothing was missing\n"
+    assert again(machine, "CHECK", config, result).status == 0
+    assert again(machine, "CHECK", config, eth1.json, ifname="eth1").status == 0
 
 
 def test_check_needs_the_previous_result(machine: Machine) -> None:

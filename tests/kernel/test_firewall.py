@@ -151,10 +151,10 @@ def test_check_tells_a_wrong_order(machine: Machine) -> None:
 CHANGES = [
     ("delete element inet cni_firewall ipv4 { 10.77.1.2 }", "ipv4 { 10.77.1.2 }"),
     ("delete element inet cni_firewall ipv6 { fd77:1::2 }", "ipv6 { fd77:1::2 }"),
-    ("flush chain inet cni_firewall forward", "chain inet cni_firewall forward"),
+    ("flush chain inet cni_firewall forward", "rule inet cni_firewall forward jump overrides"),
     ("flush chain inet cni_firewall overrides", "jump CNI-ADMIN"),
-    ("flush chain inet cni_firewall isolation_1", "isolated of br1"),
-    ("flush chain inet cni_firewall isolation_2", "isolated of br1"),
+    ("flush chain inet cni_firewall isolation_1", "isolated br1"),
+    ("flush chain inet cni_firewall isolation_2", 'oifname "br1" drop'),
     ("delete table inet cni_firewall", "forward"),
 ]
 
@@ -173,6 +173,159 @@ def test_check_tells_what_is_missing_of_nftables(machine: Machine, change: str, 
     machine.run(f"{machine.farm}/cnibox", "repair")
     assert ruleset(machine, table="filter") == complete
     done(machine, "CHECK", config, result)
+
+
+def neighbours(machine: Machine) -> None:
+    """What sorts before and behind the rules of br1 and of CNI-ADMIN."""
+    machine.container("other")
+    for number, (bridge, admin) in enumerate([("br0", "A"), ("br2", "site")], 10):
+        config = wall("nftables", 7, ingressPolicy="isolated", iptablesAdminChainName=admin)
+        done(machine, "ADD", config, made_up(number, bridge=bridge), bridge, netns="/run/netns/other")
+
+
+def listed(machine: Machine) -> list[tuple[str, str, str]]:
+    """(chain, rule, handle) of the nftables backend."""
+    found, chain = [], ""
+    for line in machine.run("nft", "-a", "list", "table", "inet", "cni_firewall").splitlines():
+        words, _, handle = line.strip().partition(" # handle ")
+        chain = words.split()[1] if words.startswith("chain ") else chain
+        if chain and re.match("jump|ip6? |iifname|oifname", words):
+            found.append((chain, words, handle))
+    return found
+
+
+def of_br1(machine: Machine) -> list[tuple[str, str, str]]:
+    return [each for each in listed(machine) if not re.search('"br[02]"|jump (A|site)', each[1])]
+
+
+@POLICIES
+def test_check_tells_each_missing_rule_of_nftables(machine: Machine, policy: str) -> None:
+    neighbours(machine)
+    config = wall("nftables", ingressPolicy=policy)
+    result = wired(machine, config)
+    complete = ruleset(machine, table="filter")
+    there = [(chain, rule) for chain, rule, _ in of_br1(machine)]
+    assert len(there) == {"open": 7, "same-bridge": 9, "isolated": 10}[policy]
+    for chain, rule in there:
+        handle = next(handle for *other, handle in listed(machine) if other == [chain, rule])
+        machine.run("nft", "delete", "rule", "inet", "cni_firewall", chain, "handle", handle)
+        before = ruleset(machine, table="filter")
+        refused = run(machine, "CHECK", config, result)
+        assert (
+            refused.code == 999 and refused.json["msg"] == f"firewall: missing: rule inet cni_firewall {chain} {rule}"
+        )
+        assert ruleset(machine, table="filter") == before
+        told = machine.run(f"{machine.farm}/cnibox", "repair")
+        assert told.count("nft add") == 1 and f": nft add rule inet cni_firewall {chain} {rule}\n" in told
+        assert ruleset(machine, table="filter") == complete
+        done(machine, "CHECK", config, result)
+
+
+REPLACEMENTS = [
+    ("forward", "jump isolation_1", "jump isolation_2"),
+    ("forward", "jump overrides", "ip protocol tcp accept"),
+    ("forward", "ip saddr @ipv4 accept", "ip daddr @ipv4 accept"),
+    ("forward", "ip saddr @ipv4 accept", "ip saddr @ipv4 drop"),
+    ("forward", "ip saddr @ipv4 accept", "ip saddr != @ipv4 accept"),
+    ("forward", "ip6 daddr @ipv6 ct state established,related accept", "ip6 daddr @ipv6 ct state new accept"),
+    ("overrides", 'jump CNI-ADMIN comment "CNI-ADMIN"', 'jump A comment "CNI-ADMIN"'),
+    ("isolation_1", 'iifname "br1" oifname "br1" drop comment "isolated br1"', 'iifname "br1" oifname "br1" accept comment "isolated br1"'),
+    ("isolation_1", 'iifname "br1" oifname != "br1" jump isolation_2 comment "isolated br1"', 'iifname "br1" oifname "br1" jump isolation_2 comment "isolated br1"'),
+    ("isolation_2", 'oifname "br1" drop comment "br1"', 'oifname "br3" drop comment "br1"'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("chain, rule, foreign", REPLACEMENTS)
+def test_check_tells_a_rule_that_does_something_else(machine: Machine, chain: str, rule: str, foreign: str) -> None:
+    """Which stays: whoever put it there may have had reasons."""
+    neighbours(machine)
+    config = wall("nftables", ingressPolicy="isolated")
+    result = wired(machine, config)
+    complete = ruleset(machine, table="filter")
+    handle = next(handle for *other, handle in listed(machine) if other == [chain, rule])
+    machine.run("nft", f"replace rule inet cni_firewall {chain} handle {handle} {foreign}")
+    refused = run(machine, "CHECK", config, result)
+    assert refused.code == 999 and refused.json["msg"] == f"firewall: missing: rule inet cni_firewall {chain} {rule}"
+    machine.run(f"{machine.farm}/cnibox", "repair")
+    done(machine, "CHECK", config, result)
+    assert (chain, foreign, handle) in listed(machine)
+    machine.run("nft", "delete", "rule", "inet", "cni_firewall", chain, "handle", handle)
+    assert ruleset(machine, table="filter") == complete
+
+
+def test_foreign_rules_of_nftables_stay(machine: Machine) -> None:
+    """In front of ours and behind them, in every chain; ours alone are what it was without them."""
+    config = wall("nftables", ingressPolicy="isolated")
+    result = wired(machine, config)
+    ours = ruleset(machine, table="filter")
+    foreign = [
+        (chain, f'tcp dport {port} counter packets 0 bytes 0 accept comment "{comment}"')
+        for chain in ("forward", "overrides", "isolation_1", "isolation_2")
+        for port, comment in ((1, "A"), (2, "zone"))
+    ]
+
+    def stay() -> bool:
+        return [line.strip() for line in ruleset(machine, table="filter").splitlines() if "dport" in line] == [
+            rule.replace("packets 0 bytes 0", "packets  bytes ") for _, rule in sorted(foreign, key=lambda each: order.index(each[0]))
+        ]  # fmt: skip
+
+    order = list(dict.fromkeys(chain for chain, *_ in listed(machine)))
+    for chain, rule in foreign:
+        machine.run("nft", f"{'insert' if 'dport 1 ' in rule else 'add'} rule inet cni_firewall {chain} {rule}")
+    done(machine, "CHECK", config, result)
+    assert machine.run(f"{machine.farm}/cnibox", "repair") == "nothing was missing\n"
+    neighbours(machine)
+    assert stay()
+    handles = [(chain, handle) for chain, rule, handle in of_br1(machine)]
+    machine.run("nft", "; ".join(f"delete rule inet cni_firewall {chain} handle {handle}" for chain, handle in handles))
+    assert run(machine, "CHECK", config, result).code == 999 and stay()
+    machine.run(f"{machine.farm}/cnibox", "repair")
+    done(machine, "CHECK", config, result)
+    assert stay()
+    for bridge in ("br0", "br2"):
+        done(machine, "DEL", wall("nftables", 7), None, bridge)
+    kept = [line for line in ruleset(machine, table="filter").splitlines() if "dport" not in line and not re.search(r"chain (A|site)|jump (A|site)", line)]  # fmt: skip
+    assert [line for line in kept if line.strip() not in ("", "}")] == [line for line in ours.splitlines() if line.strip() not in ("", "}")]  # fmt: skip
+    done(machine, "DEL", config, None)
+    assert stay() and not [each for each in listed(machine) if "br1" in each[1]]
+
+
+def test_a_ruleset_that_nft_has_saved_is_complete(machine: Machine) -> None:
+    """nft's own encoding of the rules, and counters that the administrator adds, do the same."""
+    config = wall("nftables", ingressPolicy="isolated")
+    result = wired(machine, config)
+    saved = machine.run("nft", "list", "ruleset").replace(" accept\n", " counter accept\n")
+    machine.run("nft", "-f", "-", stdin=b"flush ruleset\n" + saved.encode())
+    done(machine, "CHECK", config, result)
+    assert machine.run(f"{machine.farm}/cnibox", "repair") == "nothing was missing\n"
+
+
+def test_a_wrong_order_of_nftables(machine: Machine) -> None:
+    """What is accepted is isolated no more."""
+    config = wall("nftables", ingressPolicy="isolated")
+    result = wired(machine, config)
+    complete = ruleset(machine, table="filter")
+    handle = next(handle for _, rule, handle in listed(machine) if rule == "jump isolation_1")
+    place = "rule inet cni_firewall forward"
+    machine.run("nft", f"delete {place} handle {handle}; add {place} jump isolation_1")
+    assert run(machine, "CHECK", config, result).code == 999
+    machine.run(f"{machine.farm}/cnibox", "repair")
+    assert ruleset(machine, table="filter") == complete
+
+
+def test_a_failed_add_by_nftables_leaves_what_it_found(machine: Machine) -> None:
+    """Also where it had to complete what others have, and the administrator's rules."""
+    neighbours(machine)
+    config = wall("nftables", ingressPolicy="isolated", iptablesAdminChainName="mine")
+    table = "inet cni_firewall"
+    machine.run("nft", f"add chain {table} mine; add rule {table} mine tcp dport 1 drop; flush chain {table} overrides")
+    handle = next(handle for _, rule, handle in listed(machine) if rule == "ip saddr @ipv4 accept")
+    machine.run("nft", f"delete rule {table} forward handle {handle}")
+    before = ruleset(machine, table="filter")
+    machine.container()
+    program = ["sh", "-c", f"exec {machine.farm}/firewall >/dev/full"]
+    assert run(machine, "ADD", config, made_up(2), program=program).status == 1
+    assert ruleset(machine, table="filter") == before
 
 
 @BACKENDS

@@ -135,6 +135,34 @@ def test_nft_rules_are_those_of_the_reference(machine: Machine, farm: str) -> No
     assert [line for line in printed.splitlines() if not line.startswith("\tcomment")] == theirs.splitlines()
 
 
+def test_check_takes_the_rules_of_the_reference_for_ours(machine: Machine) -> None:
+    """And those that nft has read back."""
+    prefix = "-".join(hashlib.sha512(text).hexdigest()[:16] for text in (b"mynet", b"eth0:c1"))
+    config = network(bridge, "nftables")
+    result = attach(machine, config)
+    listed = machine.run("nft", "list", "ruleset")
+    for rules in (REFERENCE.format(prefix=prefix), listed):
+        machine.run("nft", "flush", "ruleset")
+        assert again(machine, "CHECK", config, result).status == 1
+        machine.run("nft", "-f", "-", stdin=rules.encode())
+        assert again(machine, "CHECK", config, result).status == 0
+
+
+@BACKENDS
+@pytest.mark.parametrize("prefixes", [(32, 128), (31, 127), (20, 61), (1, 1), (0, 0)])
+def test_check_of_prefixes_of_all_lengths(machine: Machine, backend: str, prefixes: tuple[int, int]) -> None:
+    """Not all of them are programmed in the same way, or printed."""
+    addresses = [{"address": f"{ip}/{prefix}"} for ip, prefix in zip(("10.77.0.5", "fd77::5"), prefixes, strict=True)]
+    config = bridge(
+        ipMasq=True, isGateway=False, ipMasqBackend=backend, ipam={"type": "static", "addresses": addresses}
+    )
+    result = attach(machine, config)
+    outcome = again(machine, "CHECK", config, result)
+    assert outcome.status == 0, outcome
+    assert again(machine, "DEL", config, result).status == 0
+    assert checks(machine) == 0 and not jumps(machine) and not jumps(machine, "ip6tables")
+
+
 def test_without_iptables_nftables_takes_its_place(machine: Machine) -> None:
     machine.run(*HIDE_IPTABLES)
     outside_world(machine)

@@ -399,6 +399,10 @@ def test_what_an_earlier_plugin_must_give(machine: Machine) -> None:
         ("-6 rule del from fd77:1::2", "no rule from fd77:1::2/128"),
         ("route del default table 100", "table 100 has no default route via 10.77.1.1 dev eth1"),
         ("-6 route del default table 101", "table 101 has no default route via fd77:1::1 dev eth1"),
+        ("route del 10.77.1.0/24 table 100", "route 10.77.1.0/24 src 10.77.1.2 table 100 dev eth1 is gone"),
+        ("-6 route del fd77:1::/64 table 101", "route fd77:1::/64 table 101 metric 256 dev eth1 is gone"),
+        ("route replace default via 10.77.1.9 table 100", "table 100 has no default route via 10.77.1.1 dev eth1"),
+        ("-6 route replace default via fd77:1::9 table 101", "table 101 has no default route via fd77:1::1 dev eth1"),
         ("route add 10.77.1.0/24 dev eth1", "route 10.77.1.0/24 dev eth1 is in the main table"),
         ("-6 route add fd77:1::/64 dev eth1", "is in the main table"),
     ],
@@ -412,6 +416,29 @@ def test_check_sees(machine: Machine, damage: str, words: str) -> None:
     machine.run("ip", family, "-n", "c1", *rest)
     outcome = chain.check()
     assert outcome.code == 999 and words in outcome.json["msg"], outcome
+
+
+def test_check_of_what_go_made_sees_another_gateway(machine: Machine) -> None:
+    """Without a record the gateway is the address's."""
+    machine.container()
+    chain = network(machine, 1)
+    chain.add(go_last=True)
+    assert chain.check().status == 0
+    table = rules(machine)["10.77.1.2"]
+    machine.run("ip", "-n", "c1", "route", "replace", "default", "via", "10.77.1.9", "table", str(table))
+    assert f"table {table} has no default route via 10.77.1.1 dev eth1" in chain.check().json["msg"]
+
+
+def test_check_after_other_gateways(machine: Machine) -> None:
+    """Those of the first ADD are no longer asked for; nor are they by a third."""
+    machine.container()
+    chain = network(machine, 1)
+    chain.add()
+    for last in (8, 9, 8):
+        config = {**chain.last, "gateways": [f"10.77.1.{last}", f"fd77:1::{last}"]}
+        chain.one("ADD", config)
+        chain.one("CHECK", config)
+        assert "has no default route via 10.77.1.1" in chain.check(gateways=["10.77.1.1"]).json["msg"]
 
 
 def test_status(machine: Machine) -> None:

@@ -114,6 +114,65 @@ def test_check_misses_a_rule_and_repair_puts_it_back(machine: Machine, broken: s
     assert again(machine, "CHECK", config, result).status == 0
 
 
+JUMP, CHAIN, MAC_CHAIN = "PREROUTING", "cni-br-iface-c1-eth0", "cni-br-iface-c1-eth0-mac"
+REPLACEMENTS = [
+    (JUMP, 0, 'iifname "other" jump cni-br-iface-c1-eth0 comment "macspoofchk-c1-eth0"'),
+    (JUMP, 0, 'iifname "other" jump cni-br-iface-c1-eth0'),
+    (JUMP, 0, 'accept comment "macspoofchk-c1-eth0"'),
+    (CHAIN, 0, "jump cni-br-iface-c2-eth0-mac"),
+    (MAC_CHAIN, 0, f"ether saddr {SPOOFED} return"),
+    (MAC_CHAIN, 0, f"ether daddr {SPOOFED} return"),
+    (MAC_CHAIN, 1, "accept"),
+    *((chain, number, "") for chain, number in ((JUMP, 0), (CHAIN, 0), (MAC_CHAIN, 0), (MAC_CHAIN, 1))),
+]
+
+
+@pytest.mark.parametrize("chain, number, other", REPLACEMENTS)
+def test_each_rule_deleted_or_replaced(machine: Machine, chain: str, number: int, other: str) -> None:
+    config = checked()
+    result = attach(machine, config)
+    before = rules(machine)
+    attach(machine, config, "c2")
+    both = rules(machine)
+    text = machine.run("nft", "-a", "list", "chain", "bridge", "nat", chain)
+    handle = re.findall(r"(?m)comment.*# handle (\d+)$", text)[number]
+    change = "replace" if other else "delete"
+    machine.run("nft", f"{change} rule bridge nat {chain} handle {handle} {other}")
+    broken = rules(machine)
+    ended = again(machine, "CHECK", config, result)
+    assert ended.status == 1 and "macspoofchk" in ended.json["msg"], ended
+    assert rules(machine) == broken != both
+    assert machine.run(f"{machine.farm}/cnibox", "repair").count("MAC-spoof check") == 1
+    assert sorted(rules(machine).split()) == sorted(both.split())
+    assert again(machine, "CHECK", config, result).status == 0
+    assert machine.ping("10.77.0.2")
+    machine.plugin("bridge", "DEL", config, container_id="c2", netns="/run/netns/c2")
+    assert rules(machine) == before
+
+
+def test_check_tells_a_wrong_order(machine: Machine) -> None:
+    """Everything is dropped."""
+    config = checked()
+    result = attach(machine, config)
+    text = machine.run("nft", "-a", "list", "chain", "bridge", "nat", MAC_CHAIN)
+    rule, handle = re.findall(r"(ether .*) # handle (\d+)", text)[0]
+    place = f"rule bridge nat {MAC_CHAIN}"
+    machine.run("nft", f"delete {place} handle {handle}; add {place} {rule}")
+    assert not machine.ping("10.77.0.2")
+    assert again(machine, "CHECK", config, result).status == 1
+    machine.run(f"{machine.farm}/cnibox", "repair")
+    assert machine.ping("10.77.0.2") and again(machine, "CHECK", config, result).status == 0
+
+
+def test_what_the_go_plugin_made_is_complete(machine: Machine) -> None:
+    config = {**checked(), "cniVersion": "1.0.0"}
+    machine.container("c1")
+    added = machine.go("bridge", "ADD", config)
+    assert added.status == 0
+    ended = again(machine, "CHECK", config, added.json)
+    assert ended.status == 0, ended
+
+
 def test_layer_2(machine: Machine) -> None:
     """Without IPAM, too; the container's own configuration of addresses comes later."""
     config = layer2(macspoofchk=True, mac="02:00:00:00:00:01")

@@ -373,6 +373,36 @@ def test_check_finds(machine: Machine, damage: str, text: str) -> None:
     assert outcome.code == 999 and text in outcome.json["msg"], outcome
 
 
+# --- STATUS
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["net.core.somaxconn", "net/ipv4/tcp_rmem", "net.ipv4.conf.all.arp_filter", "net.ipv4.conf.IFNAME.arp_filter",
+     "net.ipv4.conf.eth7.arp_filter", "net/ipv6/neigh/eth.7/ucast_solicit", "net.netfilter.nf_conntrack_tcp_loose"],
+)  # fmt: skip
+def test_status_of_what_there_is_or_may_come_with_the_interface(machine: Machine, key: str) -> None:
+    """An interface's own, also named; and a module's that an earlier plugin's rules load."""
+    outcome = status(machine, {key: "1"})
+    assert (outcome.status, outcome.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("key", ["net.core.nonsense", "net/ipv4/conf/all/nonsense", "net.ipv4.conf", "net.nonsense.x"])
+@pytest.mark.parametrize("by_args", [False, True])
+def test_status_of_what_this_kernel_lacks(machine: Machine, key: str, by_args: bool) -> None:
+    given = {**SYSCTLS, key: "1"}
+    outcome = status(machine, None if by_args else given, args={"cni": {"sysctl": given}} if by_args else None)
+    assert outcome.code == 50 and f"this kernel has no sysctl {key.replace('/', '.')}" in outcome.json["msg"], outcome
+    add = run(machine, "ADD", attach(machine, layer2()), sysctl=given)
+    assert add.code == 7 and f"there is no sysctl {key.replace('/', '.')}" in add.json["msg"]
+
+
+def status(machine: Machine, sysctls: Any, **options: Any) -> Outcome:
+    """As a runtime asks for it: of no container, and no interface."""
+    nobody = {"container_id": None, "netns": None, "ifname": None}
+    return run(machine, "STATUS", None, nobody, sysctl=sysctls, **options)
+
+
 # --- GC, and the Go plugin
 
 

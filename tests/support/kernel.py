@@ -25,6 +25,7 @@ PROBES = {
     "tbf": "tc qdisc add dev lo root tbf rate 1mbit burst 10kb latency 25ms",
     "tun": "ip tuntap add name t0 mode tap",
     "u32": f"{_U32} flowid 1:1",
+    "uml": "grep -q 'User Mode Linux' /proc/cpuinfo",  # a kernel of the tests' own, from which modules can be taken
     "vrf": "ip link add name t0 type vrf table 10",
 }
 """Feature -> shell commands that only a kernel with it carries out, in a network namespace of their own."""

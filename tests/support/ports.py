@@ -132,6 +132,11 @@ while True:
     time.sleep(0.01)
 """
 
+LEGACY = """mount -t tmpfs none /etc/alternatives
+for each in iptables ip6tables; do for suffix in "" -save -restore; do
+    ln -s /usr/sbin/$each-legacy$suffix /etc/alternatives/$each$suffix
+done; done"""
+
 TCP, UDP, SCTP = 80, 53, 99
 """The container's ports."""
 PUBLISHED = {"tcp": 8080, "udp": 5353, "sctp": 9999}
@@ -169,6 +174,12 @@ def run(machine: Machine, command: str, config: dict[str, Any], container: str =
     """CHECK or DEL of what `publish` gave."""
     netns = options.pop("netns", f"/run/netns/{container}")
     return machine.plugin("portmap", command, config, container_id=container, netns=netns, **options)
+
+
+def legacy(machine: Machine) -> None:
+    """From now on iptables keeps its tables in the kernel's older ones, for everybody on the machine."""
+    machine.run("sh", "-c", LEGACY)
+    assert "legacy" in machine.run("iptables-restore", "--version")
 
 
 def serving(machine: Machine, name: str, tcp: Iterable[int] = (TCP,), udp: Iterable[int] = (UDP,)) -> Background:

@@ -13,7 +13,7 @@ from cnibox.record import Record
 from cnibox.spec.address import Address, Cidr
 from cnibox.spec.errors import CniError
 from cnibox.wiring.owner import Owner
-from cnibox.wiring.portmap.iptables import entries, rules
+from cnibox.wiring.portmap.iptables_rules import entries, rules
 from cnibox.wiring.portmap.mappings import Mapping, Published, read
 
 

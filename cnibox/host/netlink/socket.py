@@ -14,7 +14,7 @@ from _struct import pack, unpack_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from .codec import Family, Message
 
@@ -133,17 +133,19 @@ class Netlink:
         body: Message | bytes,
         wanted: Collection[str] | None = None,
         flags: int = 0,
-        holding: bytes = b"",
+        holding: bytes | Callable[[bytes, int, int], bool] = b"",
     ) -> list[Message]:
         """All objects that match; `wanted` as in Family.decode. Begins again when they changed meanwhile.
 
-        `holding`: only those in whose message these bytes are; of thousands the others need not be decoded.
+        `holding`: only those in whose message these bytes are, or which a function of (datagram, start, stop) accepts;
+        of thousands the others need not be decoded.
         Raises NetlinkError, with EINTR when they changed in each of the attempts.
         """
         encoded = self._encode(message_type, flags | NLM_F_DUMP, body)
+        accepts = _has(holding) if isinstance(holding, bytes) else holding
         for _ in range(_DUMP_ATTEMPTS):
             try:
-                return self._dump_once(encoded, wanted, holding)
+                return self._dump_once(encoded, wanted, accepts)
             except NetlinkError as error:
                 if error.errno not in (errno.EINTR, errno.ENOBUFS):
                     raise
@@ -287,7 +289,9 @@ class Netlink:
             for position, result in enumerate(results)
         ]
 
-    def _dump_once(self, encoded: _Encoded, wanted: Collection[str] | None, holding: bytes) -> list[Message]:
+    def _dump_once(
+        self, encoded: _Encoded, wanted: Collection[str] | None, accepts: Callable[[bytes, int, int], bool]
+    ) -> list[Message]:
         sequence = self._send([encoded])
         objects: list[Message] = []
         changed = 0
@@ -303,7 +307,7 @@ class Netlink:
                         if changed:
                             raise NetlinkError(errno.EINTR, "the objects kept changing while they were read")
                         return objects
-                    if data.find(holding, start, stop) >= 0:
+                    if accepts(data, start, stop):
                         objects.append(self._decode(message_type, data, start, stop, wanted))
             except BlockingIOError:
                 raise NetlinkError(errno.ENOBUFS, _LOST) from None
@@ -375,3 +379,7 @@ def _batches(messages: list[_Encoded]) -> Iterator[list[_Encoded]]:
         size += len(message[2]) + _HEADER
     if batch:
         yield batch
+
+
+def _has(pattern: bytes) -> Callable[[bytes, int, int], bool]:
+    return lambda data, start, stop: data.find(pattern, start, stop) >= 0

@@ -271,7 +271,7 @@ class Bridge(VethPlugin):
             self._check_gateways(result, bridge)
         self.check_masquerading(result)
         if self.option.macspoofchk:
-            whole = spoof_check(self.machine, self.request).is_there()
+            whole = spoof_check(self.machine, self.request).is_there(near.name, link.mac)
             require(whole, f"macspoofchk: the rules for {near.name} in nftables' table bridge nat are not complete")
 
     def _check_gateways(self, result: Result, bridge: Link) -> None:
@@ -309,7 +309,7 @@ class Bridge(VethPlugin):
         port, mac = found.facts.get("hostInterface"), found.facts.get("macspoofchk")
         if isinstance(port, str) and isinstance(mac, str):
             check = spoof_check(machine, found)
-            if not check.is_there():
+            if not check.is_there(port, mac):
                 check.remove()
                 check.add(port, mac)
                 done.append(f"MAC-spoof check of {port}")

@@ -98,8 +98,7 @@ class Tap(LinkPlugin):
         for name, attribute in FACTS:
             wanted, there = getattr(option, name), link.data.get(attribute)
             require(there == wanted, f"{name} of {link.name} is {there}, not {wanted}")
-        same = not option.mtu or link.mtu == option.mtu
-        require(same, f"{link.name} has MTU {link.mtu}, not {option.mtu}")
+        self.check_mtu(link, option.mtu)
         if option.bridge:
             plugged = link.master == self._find_bridge().index
             require(plugged, f"{link.name} is not plugged into {option.bridge}")

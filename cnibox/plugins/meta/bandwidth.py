@@ -4,13 +4,14 @@
 
 Put it after bridge or ptp: the limits are at the host's end of the container's veth pair. What the container receives
 waits there, in a token bucket; what it sends is diverted to an ifb, a link of the container's own, and waits there.
-Without limits nothing is touched. Another ADD replaces the limits.
+Without limits nothing is touched. Another ADD replaces the limits, or takes them away.
 """
 
 from __future__ import annotations
 
 from ... import record
-from ...host import links, qdiscs
+from ...host import ifb as ifbs
+from ...host import links, qdisc_kinds, qdiscs
 from ...host.netlink import rtnl
 from ...host.qdiscs import MAX_U32, Bucket
 from ...spec import errors
@@ -69,26 +70,49 @@ class Bandwidth(ChainedPlugin):
     def add(self) -> Result:
         receiving, sending = self.limits()
         result = self.require_previous()
+        earlier = record.of(self.request, self.name)
         if receiving is None and sending is None:
+            if earlier is not None:
+                self._lift_recorded(earlier)
             return result
         self.sandbox = self.open_sandbox()
         near = self.require_near_end()
         ifb = self.ifb_name()
-        earlier = record.of(self.request, self.name)
         self.remember(veth=near.name, index=near.index, ifb=ifb)
         if receiving is not None:
             self.machine.journal.why = "ingressRate"
             qdiscs.limit(self.machine.host, near, receiving)
-        elif earlier is not None:
-            qdiscs.unlimit(self.machine.host, near)
         if sending is not None:
             self.machine.journal.why = "egressRate"
             link = self._limit_sending(near, ifb, sending)
             result.interfaces.append(Interface(link.name, link.mac, mtu=link.mtu))
-        elif earlier is not None:
-            qdiscs.undivert(self.machine.host, near)
-            links.delete(self.machine.host, ifb)
+        if earlier is not None:
+            self._lift(near, ifb, receiving=receiving is None, sending=sending is None)
         return result
+
+    def _lift_recorded(self, earlier: Record) -> None:
+        """An earlier ADD's limits go, with its record."""
+        name, index, ifb = (earlier.facts.get(key) for key in ("veth", "index", "ifb"))
+        near = links.find(self.machine.host, name) if isinstance(name, str) else None
+        same = near if near is not None and near.index == index else None
+        self._lift(same, ifb if isinstance(ifb, str) else "", receiving=True, sending=True)
+        earlier.remove(self.machine)
+
+    def _lift(self, near: Link | None, ifb: str, *, receiving: bool, sending: bool) -> None:
+        """An earlier ADD's limits that this one does not ask for go; all of it is undone when this ADD fails."""
+        host = self.machine.host
+        if receiving and near is not None:
+            self.machine.journal.why = "ingressRate"
+            qdiscs.unlimit(host, near)
+        if sending:
+            self.machine.journal.why = "egressRate"
+            link = links.find(host, ifb) if ifb else None
+            link = link if link is not None and link.kind == "ifb" else None
+            if near is not None:
+                qdiscs.stop_diverting(host, near, link)
+            if link is not None:
+                qdiscs.unlimit(host, link)
+                ifbs.remove(host, link)
 
     def require_near_end(self) -> Link:
         """The host's end of the container's veth pair."""
@@ -112,7 +136,7 @@ class Bandwidth(ChainedPlugin):
     def _limit_sending(self, near: Link, name: str, bucket: Bucket) -> Link:
         host = self.machine.host
         if links.find(host, name) is None:
-            links.create(host, name, "ifb", [("IFLA_MTU", near.mtu), ("IFLA_TXQLEN", 0)])
+            ifbs.create(host, name, near.mtu)
         link = links.get(host, name)
         if link.kind != "ifb":
             raise CniError(errors.INTERNAL, f"{name} is a {link.kind or 'hardware link'}, not an ifb")
@@ -191,9 +215,9 @@ class Bandwidth(ChainedPlugin):
         host = self.machine.host
         missing = [
             *(["ifb"] if not links.knows(host, "ifb") else ()),
-            *(f"sch_{kind}" for kind in ("tbf", "ingress") if not qdiscs.knows(host, kind)),
-            *(["act_mirred"] if not qdiscs.knows_action(host, "mirred") else ()),
-            *(["cls_u32"] if not qdiscs.knows_filter("u32") else ()),
+            *(f"sch_{kind}" for kind in ("tbf", "ingress") if not qdisc_kinds.knows(host, kind)),
+            *(["act_mirred"] if not qdisc_kinds.knows_action(host, "mirred") else ()),
+            *(["cls_u32"] if not qdisc_kinds.knows_filter("u32") else ()),
         ]
         if missing:
             text = f"this kernel lacks {', '.join(missing)}, by which rates are limited"

@@ -5,13 +5,14 @@
 with, from the runtime, "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 
 Put it after the plugin that makes the interface. Only what is sent to an address of the host itself is led on, never
-what the host forwards. A port that another living attachment holds is refused.
+what the host forwards. A port that another living attachment holds is refused, and one that rules of another container
+lead away, of which there is no record, for a Go plugin has made them.
 """
 
 from __future__ import annotations
 
 from ... import log, record
-from ...host import links, sysctl
+from ...host import iptables, links
 from ...host.iptables import quoted
 from ...host.journal import HostError
 from ...plugin import Attempts
@@ -23,8 +24,8 @@ from ...wiring import backends, portmap
 from ...wiring.chained import ChainedPlugin
 from ...wiring.interface import require
 from ...wiring.owner import Owner
-from ...wiring.portmap import mappings, ports
-from ...wiring.portmap.mappings import DEFAULT_MARK_BIT, Published
+from ...wiring.portmap import loopback, mappings, ports
+from ...wiring.portmap.mappings import DEFAULT_MARK_BIT, Mapping, Published
 from ...wiring.sharing import Hold
 
 TYPE_CHECKING = False
@@ -66,11 +67,14 @@ class Portmap(ChainedPlugin):
         self.sandbox = self.open_sandbox()
         sharing = Hold(self.machine)
         before = self._earlier()
+        self.is_first = ports.is_first()
         self._choose_sources(published)
         self._take_ports(published)
         self.held = self.record().lock().acquire()  # until this process ends
         self._lead(published, before)
-        self._let_loopback(published)
+        if self.loopback_way:
+            self.machine.journal.why = "snat"
+            loopback.let_out(self.machine, self.loopback_way)
         self.machine.journal.why = "runtimeConfig.portMappings"
         try:
             portmap.forget_flows(self.machine, published, of_others=True)
@@ -177,7 +181,7 @@ class Portmap(ChainedPlugin):
 
     def _lead(self, published: Published, before: Published | None) -> None:
         siblings = self._siblings(published.owner)
-        arguments = before, siblings, self.held.fd
+        arguments = before, siblings, self.held.fd, self.is_first
         try:
             portmap.add(self.machine, published, self.backend, *arguments)()
         except HostError as error:
@@ -187,15 +191,6 @@ class Portmap(ChainedPlugin):
             self._require_own_words()
             self._remember(published)
             portmap.add(self.machine, published, self.backend, *arguments)()
-
-    def _let_loopback(self, published: Published) -> None:
-        """Let packets from 127.0.0.1 leave by that link; they are masqueraded there. DEL leaves that to others."""
-        if self.loopback_way:
-            self.machine.journal.why = "snat"
-            try:
-                sysctl.write(self.machine.host, route_localnet(self.loopback_way), "1", shared=True)
-            except HostError as error:
-                raise CniError(errors.INTERNAL, f"unable to enable route_localnet: {error}") from None
 
     def owner(self) -> Owner:
         return Owner(self.request.name, self.request.container_id, self.request.ifname)
@@ -220,7 +215,7 @@ class Portmap(ChainedPlugin):
             published.whole_subnet = recorded.whole_subnet
         elif backend == "iptables":
             published.whole_subnet = [4, 6]  # a Go plugin made it
-        missing = portmap.missing(self.machine, published, backend) + _missing_loopback(self.machine, found)
+        missing = portmap.missing(self.machine, published, backend) + loopback.missing(self.machine, found)
         require(not missing, f"not published any more, missing: {'; '.join(missing)}")
 
     # --- DEL and GC
@@ -248,8 +243,11 @@ class Portmap(ChainedPlugin):
         parts = attempt(record.parts, owner.container_id, self.name) or ()
         others = [Published.recorded(found) for found in parts if found.ifname != owner.ifname]
         runtime = member(self.request.config, "runtimeConfig")
-        given = bool(member(runtime, "portMappings")) if isinstance(runtime, dict) else False
-        attempt(portmap.remove_by_name, self.machine, owner, self._told_addresses(), others, given)
+        given = member(runtime, "portMappings") if isinstance(runtime, dict) else None
+        addresses = self._told_addresses()
+        attempt(portmap.remove_by_name, self.machine, owner, addresses, others, bool(given))
+        told = Published(owner, addresses, _told_mappings(given))
+        attempt(portmap.forget_flows, self.machine, told, False)
         attempt(ports.give_back, self.machine, owner.container_id, owner.ifname)
 
     def _told_addresses(self) -> list[Cidr]:
@@ -267,7 +265,18 @@ class Portmap(ChainedPlugin):
 
     def status(self) -> None:
         self.validate()
-        backends.require_usable(self.machine, self.option.backend, "portmap", "backend")
+        wanted = self.option.backend
+        backends.require_usable(self.machine, wanted, "portmap", "backend")
+        self.backend = backends.choose(self.machine, wanted)
+        if self.backend == "iptables" and not wanted and not backends.usable(self.machine, self.backend):
+            self.backend = "nftables"
+        self._require_own_words()
+        chain = self.option.externalSetMarkChain
+        if chain is not None and not any(iptables.has_chain(version, "nat", chain) for version in (4, 6)):
+            text = f'table nat of iptables has no chain "{chain}" to mark what is to be masqueraded'
+            raise CniError(
+                errors.PLUGIN_UNAVAILABLE, text, f"make it, or leave out externalSetMarkChain of {self.name}"
+            )
 
     # --- repair
 
@@ -279,18 +288,12 @@ class Portmap(ChainedPlugin):
             others = record.siblings(found.container_id, found.ifname, found.network, found.plugin)
             portmap.repair(machine, published, backend, [Published.recorded(other) for other in others])
         done = [f"port {each} ({backend})" for each in published.mappings] if missing else []
-        for words in _missing_loopback(machine, found):
-            sysctl.write(machine.host, route_localnet(str(found.facts["loopbackWay"])), "1", shared=True)
-            done.append(words)
-        return done
+        return done + loopback.repair(machine, found)
 
 
-def route_localnet(link: str) -> str:
-    return f"net/ipv4/conf/{link}/route_localnet"
-
-
-def _missing_loopback(machine: Machine, found: Recorded | None) -> list[str]:
-    link = found.facts.get("loopbackWay") if found is not None else None
-    if not isinstance(link, str) or not link or sysctl.read(machine.host, route_localnet(link)) in ("1", None):
+def _told_mappings(given: object) -> list[Mapping]:
+    """Those of a DEL's configuration; none when they cannot be read."""
+    try:
+        return mappings.read(ListOf(Record(MAPPING)).parse(given)) if given else []
+    except (CniError, ValueError):
         return []
-    return [f"sysctl -w {route_localnet(link)}=1"]

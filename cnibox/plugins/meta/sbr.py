@@ -134,10 +134,12 @@ class Sbr(ChainedPlugin):
         same = older is not None and older.facts.get("namespace") == self.sandbox.identity
         facts = older.facts if older and same and older.facts.get("index") == plan.link.index else {}
         removed = [route.packed() for route in plan.removed if route.table == RT_TABLE_MAIN]
+        replaced = {_place(route) for route in plan.removed}
+        added = [each for each in facts.get("added", ()) if _place(Route.unpacked(each)) not in replaced]
         self.remember(
             index=plan.link.index,
             rules=_united(map(tuple, facts.get("rules", ())), plan.rules),
-            added=_united(facts.get("added", ()), [route.packed() for route in plan.added]),
+            added=_united(added, [route.packed() for route in plan.added]),
             removed=_united(facts.get("removed", ()), removed),
         )
 
@@ -155,16 +157,41 @@ class Sbr(ChainedPlugin):
                 wanted = source_of(ip), self.option.table
                 require(wanted in known, f"there is no rule from {wanted[0]} for table {wanted[1]}")
             return
-        ways = routes.through(self.sandbox, link)
+        self._check_tables(link, ips, gateways, there)
+
+    def _check_tables(self, link: Link, ips: list[IpConfig], gateways: dict[int, Address], there: list[Rule]) -> None:
+        ways, added = routes.through(self.sandbox, link), self._recorded(link)
         for ip in ips:
             table = table_of(there, ip)
             require(bool(table), f"there is no rule from {source_of(ip)}")
-            gateway = gateways.get(ip.address.version) or ip.gateway
-            require(
-                gateway is None or any(_is_default(route, table, gateways.get(route.version)) for route in ways),
-                f"table {table} has no default route via {gateway} dev {link.name}",
-            )
+            named = gateways.get(ip.address.version)
+            via = {str(named)} if named else self._gateways_of(ip, [each for each in added if each.table == table])
+            found = any(each.table == table and each.is_default and via & set(_ends(each)) for each in ways)
+            words = " or ".join(sorted(via))
+            require(found or not via, f"table {table} has no default route via {words} dev {link.name}")
+        present = {_place(route) for route in ways}
+        for route in added:
+            require(_place(route) in present, f"route {route} dev {link.name} is gone")
         self._check_main(link, ips, ways)
+
+    def _recorded(self, link: Link) -> list[Route]:
+        """The routes that ADD has added, of that very link; none when a Go plugin did."""
+        found = record.of(self.request, self.name)
+        if found is None or found.facts.get("index") != link.index:
+            return []
+        return [Route.unpacked(each) for each in found.facts.get("added", ())]
+
+    def _gateways_of(self, ip: IpConfig, added: list[Route]) -> set[str]:
+        """Where the default route of an address may lead: as recorded, else to its gateway, or as the network's own."""
+        found = {end for route in added if route.is_default for end in _ends(route)}
+        if found or ip.gateway is None:
+            return found
+        own = (
+            each
+            for each in self.require_previous().routes
+            if each.dst.version == ip.address.version and not each.dst.prefix
+        )
+        return {str(ip.gateway), *(str(each.gw) for each in own if each.gw is not None)}
 
     def _check_main(self, link: Link, ips: list[IpConfig], ways: list[Route]) -> None:
         """The main table has the hints, and else only what comes by itself: advertised, or fe80::/64."""
@@ -223,8 +250,13 @@ class Sbr(ChainedPlugin):
                 attempt(rules.remove, sandbox, rule)
 
 
-def _is_default(route: Route, table: int, named: Address | None) -> bool:
-    return route.table == table and route.is_default and (named is None or str(named) in route.gateways)
+def _ends(route: Route) -> list[str]:
+    """Its gateways; the empty text for none."""
+    return route.gateways or [""]
+
+
+def _place(route: Route) -> tuple[object, ...]:
+    return route.table, route.key
 
 
 def _united(older: Iterable[T], newer: list[T]) -> list[T]:

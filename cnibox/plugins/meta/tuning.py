@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 ALLOWLIST = "/etc/cni/tuning/allowlist.conf"
 DATA_DIR = "/run/cni/tuning"
 MAX_INT = (1 << 31) - 1
+LOADED_LATER = ("net/netfilter/", "net/nf_conntrack", "net/vrf/")
+"""Sysctls of modules that a rule of bridge, portmap or firewall needs, and vrf."""
 
 
 class Tuning(ChainedPlugin):
@@ -170,6 +172,11 @@ class Tuning(ChainedPlugin):
 
     def status(self) -> None:
         self.validate()
+        for key in (*self.option.sysctl, *self.option.argsSysctl):
+            path = sysctl_path(key, "IFNAME", "")
+            if not (_comes_later(path) or sysctl.exists(self.machine.host, path)):
+                text = f"this kernel has no sysctl {path.replace('/', '.')}"
+                raise CniError(errors.PLUGIN_UNAVAILABLE, text, "load the module that provides it, or leave it out")
 
     # --- DEL and GC
 
@@ -221,6 +228,16 @@ def sysctl_path(key: str, ifname: str, value: str) -> str:
         text = f"invalid net sysctl key: {encode(key)}"
         raise CniError(errors.INVALID_CONFIG, text, "a key is below net, such as net.core.somaxconn")
     return path
+
+
+def _comes_later(path: str) -> bool:
+    """Whether only an ADD can tell if there is such a sysctl.
+
+    It is an interface's, or of a module that an earlier plugin of the list makes the kernel load.
+    """
+    kind, name = (*path.split("/"), "", "", "")[2:4]
+    of_one = kind in ("conf", "neigh") and name not in ("", "all", "default")
+    return "IFNAME" in path or of_one or path.startswith(LOADED_LATER)
 
 
 def require_allowed(keys: list[str]) -> None:

@@ -24,16 +24,19 @@
 The policy of `forward` is the administrator's to change, and stays as it is. To accept a packet here does not save it
 from other tables: what the policy of iptables' FORWARD, or of another chain at that hook, drops stays dropped. Comments
 in `overrides` and `isolation_1` tell what a rule is for; that of an element tells, by its beginning, whose it is.
+
+Rules of others in these chains stay where they are: only what is missing is added, and only what is ours removed.
 """
 
 from __future__ import annotations
 
 from ...host import nftables
-from ...host.netlink.nft import NF_ACCEPT, NF_DROP, NF_INET_FORWARD, NFPROTO_INET, NFT_JUMP, PRIORITY_FILTER
+from ...host.netlink.nft import NFPROTO_INET
 from ...host.nftables import Table
 from ...host.nftables_sets import AddressSet
 from ...spec.address import Address
 from ..owner import Owner, digest
+from .nftables_shared import NAME, Shared
 from .part import ISOLATED, OPEN, SAME_BRIDGE
 
 TYPE_CHECKING = False
@@ -43,101 +46,6 @@ if TYPE_CHECKING:
     from ...host.namespace import Machine
     from ...host.nftables import Request
     from .part import Part
-
-NAME = "cni_firewall"
-FORWARD, OVERRIDES, STAGE_1, STAGE_2 = "forward", "overrides", "isolation_1", "isolation_2"
-RULES_OF_FORWARD = 6
-
-
-class Shared:
-    """The table, and what of it attachments share: as it was read, and as it is to be."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.table = Table(machine.host, NFPROTO_INET, NAME)
-        self.sets = {version: AddressSet(self.table, version) for version in (4, 6)}
-        rules = self.table.rules()
-        self.is_new = False
-        self.is_set_up = sum(chain == FORWARD for chain, _ in rules) == RULES_OF_FORWARD
-        self.admins = {comment for chain, comment in rules if chain == OVERRIDES}
-        bridges = {comment for chain, comment in rules if chain == STAGE_2}
-        found = [_isolated(comment) for chain, comment in rules if chain == STAGE_1]
-        self.isolated = {(bridge, policy) for bridge, policy in found if bridge in bridges}
-
-    def needs(self, part: Part) -> list[str]:
-        """What of it the part needs, and is not there."""
-        if not part.versions:
-            return []
-        found = [] if self.is_set_up else [f"chain inet {NAME} {FORWARD}"]
-        if part.accepts and part.admin not in self.admins:
-            found.append(f"jump {part.admin} in chain inet {NAME} {OVERRIDES}")
-        if part.policy != OPEN and (part.bridge, part.policy) not in self.isolated:
-            found.append(f"{part.policy} of {part.bridge} in chain inet {NAME} {STAGE_1}")
-        return found
-
-    def provide(self, part: Part) -> list[Request]:
-        """What is missing of it."""
-        requests: list[Request] = []
-        if not self.is_set_up:
-            requests += self._set_up()
-        if part.accepts and part.admin not in self.admins:
-            requests += self.lead_to(self.admins | {part.admin})
-        if part.policy != OPEN and (part.bridge, part.policy) not in self.isolated:
-            requests += self.isolate(self.isolated | {(part.bridge, part.policy)})
-        return requests
-
-    def _set_up(self) -> list[Request]:
-        """Table, sets and chains; what is there of them stays, with the policy of the chain."""
-        table, accept, there = self.table, nftables.verdict(NF_ACCEPT), self.table.chains()
-        self.is_set_up, self.is_new = True, not there
-        requests = [table.add("CNI firewall plugin"), self.sets[4].add(), self.sets[6].add()]
-        requests += [table.add_chain(name) for name in (OVERRIDES, STAGE_1, STAGE_2)]
-        if FORWARD not in there:
-            requests.append(table.add_chain(FORWARD, ("filter", NF_INET_FORWARD, PRIORITY_FILTER)))
-        requests.append(table.flush_chain(FORWARD))
-        requests += [table.add_rule(FORWARD, nftables.verdict(NFT_JUMP, name)) for name in (STAGE_1, OVERRIDES)]
-        for version, addresses in self.sets.items():
-            which, name = nftables.ip_version(version), addresses.name
-            replies = which + nftables.destination_in(name, version) + nftables.of_connection()
-            requests.append(table.add_rule(FORWARD, replies + accept))
-            requests.append(table.add_rule(FORWARD, which + nftables.source_in(name, version) + accept))
-        return requests
-
-    def lead_to(self, admins: set[str]) -> list[Request]:
-        """Jumps to the administrator's chains, which are made if need be."""
-        self.admins = admins
-        chains = [self.table.add_chain(name) for name in sorted(admins)]
-        jumps = [self.table.add_rule(OVERRIDES, nftables.verdict(NFT_JUMP, name), name) for name in sorted(admins)]
-        return [*chains, self.table.flush_chain(OVERRIDES), *jumps]
-
-    def isolate(self, isolated: set[tuple[str, str]]) -> list[Request]:
-        """Isolate these (bridge, policy), and no others."""
-        self.isolated = isolated
-        table, drop = self.table, nftables.verdict(NF_DROP)
-        requests = [table.flush_chain(STAGE_1), table.flush_chain(STAGE_2)]
-        for bridge, policy in sorted(isolated):
-            inside, comment = nftables.input_interface(bridge), f"{policy} {bridge}"
-            if policy == ISOLATED:
-                requests.append(table.add_rule(STAGE_1, inside + nftables.output_interface(bridge) + drop, comment))
-            away = nftables.output_interface(bridge, negate=True) + nftables.verdict(NFT_JUMP, STAGE_2)
-            requests.append(table.add_rule(STAGE_1, inside + away, comment))
-        for bridge in sorted({bridge for bridge, _ in isolated}):
-            requests.append(table.add_rule(STAGE_2, nftables.output_interface(bridge) + drop, bridge))
-        return requests
-
-    def put(self, address: Address, comment: str, there: str | None) -> list[Request]:
-        """An address with its owner's comment, in the place of the one that is there."""
-        addresses = self.sets[address.version]
-        away = [addresses.drop(address.packed)] if there is not None else []
-        return [*away, addresses.put(address.packed, comment)]
-
-    def comment_of(self, address: Address) -> str | None:
-        return self.sets[address.version].comment_of(address.packed)
-
-
-def _isolated(comment: str) -> tuple[str, str]:
-    policy, _, bridge = comment.partition(" ")
-    return bridge, policy
 
 
 def prefix_of(owner: Owner) -> str:
@@ -156,46 +64,47 @@ def _say(verb: str, addresses: list[Address], part: Part) -> str:
     return " && ".join(words + [policy] * (part.policy != OPEN)) or f"nft {verb} rules in table inet {NAME}"
 
 
+def _comment_of(shared: Shared, address: Address) -> str | None:
+    return shared.sets[address.version].comment_of(address.packed)
+
+
+def _put(shared: Shared, address: Address, comment: str, there: str | None) -> list[Request]:
+    """An address with its owner's comment, in the place of the one that is there."""
+    addresses = shared.sets[address.version]
+    away = [addresses.drop(address.packed)] if there is not None else []
+    return [*away, addresses.put(address.packed, comment)]
+
+
 # --- ADD
 
 
 def add(machine: Machine, part: Part, lock: int, is_first: bool) -> None:
-    shared = Shared(machine)
-    was = shared.admins, shared.isolated
+    shared = Shared(machine, part)
     requests = shared.provide(part)
-    before = {address: shared.comment_of(address) for address in part.accepted}
+    before = {address: _comment_of(shared, address) for address in part.accepted}
     for address, there in before.items():
-        requests += shared.put(address, _comment(part.owner), there)
+        requests += _put(shared, address, _comment(part.owner), there)
     say = _say("add", part.accepted, part)
 
     def undo() -> None:
-        _take_back(shared, was, before)
+        _take_back(shared, before)
 
-    machine.journal.run(say, lambda: shared.table.commit(say, *requests), undo)
+    machine.journal.run(say, lambda: _commit(shared, say, requests), undo)
 
 
-def _take_back(
-    shared: Shared,
-    was: tuple[set[str], set[tuple[str, str]]],
-    before: dict[Address, str | None],
-) -> None:
-    admins, isolated = was
-    if shared.is_new:
-        return shared.table.commit(f"nft delete table inet {NAME}", shared.table.delete())
+def _commit(shared: Shared, say: str, requests: list[Request]) -> None:
+    if requests:
+        shared.table.commit(say, *requests)
+
+
+def _take_back(shared: Shared, before: dict[Address, str | None]) -> None:
     requests: list[Request] = []
     for address, there in before.items():
         if there is None:
             requests.append(shared.sets[address.version].drop(address.packed))
         else:
-            requests += shared.put(address, there, "")
-    if isolated != shared.isolated:
-        requests += shared.isolate(isolated)
-    if admins != shared.admins:
-        new = shared.admins - admins
-        requests += shared.lead_to(admins)
-        requests += [shared.table.delete_chain(name) for name in sorted(new)]
-    shared.table.commit(f"nft # undo in table inet {NAME}", *requests)
-    return None
+            requests += _put(shared, address, there, "")
+    _commit(shared, f"nft # undo in table inet {NAME}", requests + shared.take_back())
 
 
 # --- DEL and GC
@@ -211,12 +120,10 @@ def remove_unrecorded(machine: Machine, part: Part, others: set[str], held: list
 
 def _remove(machine: Machine, part: Part, others: set[str], policies: set[str]) -> None:
     """The part's own addresses: one that another attachment has by now has that one's comment."""
-    shared, prefix = Shared(machine), prefix_of(part.owner)
-    mine = [address for address in part.accepted if (shared.comment_of(address) or "").startswith(prefix)]
+    shared, prefix = Shared(machine, part), prefix_of(part.owner)
+    mine = [address for address in part.accepted if (_comment_of(shared, address) or "").startswith(prefix)]
     requests = [shared.sets[address.version].drop(address.packed) for address in mine]
-    isolated = shared.isolated - {(part.bridge, policy) for policy in policies - others}
-    if isolated != shared.isolated:
-        requests += shared.isolate(isolated)
+    requests += shared.isolate_no_more(part.bridge, policies - others)
     if requests:
         say = _say("delete", mine, part)
         machine.journal.run(say, lambda: shared.table.commit(say, *requests))
@@ -243,20 +150,23 @@ def _committing(table: Table, say: str, request: Request) -> Callable[[], None]:
 
 
 def missing(machine: Machine, part: Part) -> list[str]:
-    shared, prefix = Shared(machine), prefix_of(part.owner)
-    absent = [address for address in part.accepted if not (shared.comment_of(address) or "").startswith(prefix)]
-    return shared.needs(part) + [f"element inet {NAME} ipv{each.version} {{ {each} }}" for each in absent]
+    shared, prefix = Shared(machine, part), prefix_of(part.owner)
+    absent = [address for address in part.accepted if not (_comment_of(shared, address) or "").startswith(prefix)]
+    return [each.words for each in shared.missing(part)] + [_element(address) for address in absent]
 
 
 def complete(machine: Machine, part: Part) -> list[str]:
-    shared = Shared(machine)
-    found = shared.needs(part)
-    requests = shared.provide(part) if found else []
+    shared = Shared(machine, part)
+    requests, found = shared.provide(part), [each.words for each in shared.missing(part)]
     for address in part.accepted:
-        if shared.comment_of(address) is None:
-            found.append(f"element inet {NAME} ipv{address.version} {{ {address} }}")
-            requests += shared.put(address, _comment(part.owner), None)
+        if _comment_of(shared, address) is None:
+            found.append(_element(address))
+            requests += _put(shared, address, _comment(part.owner), None)
     if requests:
         say = _say("add", part.accepted, part)
         machine.journal.run(say, lambda: shared.table.commit(say, *requests))
-    return [f"nft {each}" for each in found]
+    return [f"nft add {each}" for each in found]
+
+
+def _element(address: Address) -> str:
+    return f"element inet {NAME} ipv{address.version} {{ {address} }}"

@@ -55,10 +55,15 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
     attempt.finish()
 
 
-def missing(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr]) -> list[Cidr]:
-    """Those of the addresses that are not masqueraded."""
-    found: list[Cidr] = _backend(backend).missing(machine, owner, addresses)
+def missing(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr]) -> list[str]:
+    """The rules that are not there as they were made, in the words of iptables or nft."""
+    found: list[str] = _backend(backend).missing(machine, owner, addresses)
     return found
+
+
+def repair(machine: Machine, owner: Owner, backend: str, addresses: list[Cidr], others: list[Cidr]) -> None:
+    """Make the rules anew; `others`: addresses of the container's other attachments to that network."""
+    _backend(backend).repair(machine, owner, addresses, others)
 
 
 def _backend(name: str) -> ModuleType:

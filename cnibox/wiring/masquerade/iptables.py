@@ -101,16 +101,28 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
     attempt.finish()
 
 
-def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[Cidr]:
-    """Those of the addresses from which no packet meets a rule that masquerades."""
-    chain, found = chain_of(owner), []
+def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[str]:
+    """The rules that are not there as they were made, in words."""
+    found = []
     for version in (4, 6):
         mine = [address for address in addresses if address.version == version]
-        there = iptables.rules(version, "nat") if mine else []
-        masquerades = any(line.startswith(f"-A {chain} ") and " -j MASQUERADE" in line for line in there)
-        jumps = {_source(line) for line in there if line.startswith("-A POSTROUTING ") and f" -j {chain}" in line}
-        found += [address for address in mine if not (masquerades and str(address.host) in jumps)]
+        there = {_bare(owner, line) for line in iptables.rules(version, "nat")} if mine else set()
+        wanted = _chain(owner, mine) + _jumps(owner, mine) if mine else []
+        found += [iptables.say(version, "nat", [each]) for each in wanted if _bare(owner, each) not in there]
     return found
+
+
+def repair(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[Cidr]) -> None:
+    """Make the rules anew; `others`: addresses of the container's other attachments, whose rules the chain has, too."""
+    for version in (4, 6):
+        mine = [address for address in addresses if address.version == version]
+        if mine:
+            there = iptables.rules(version, "nat")
+            sharing = [address for address in others if address.version == version]
+            lines = [f"-D {line[3:]}" for line in _leading(there, owner) if _source(line) in _sources(mine)]
+            lines += _chain(owner, mine + sharing) + _jumps(owner, mine)
+            say = iptables.say(version, "nat", lines)
+            machine.journal.run(say, Restore(version, "nat", lines).finish)
 
 
 def _comment(owner: Owner) -> str:
@@ -118,15 +130,36 @@ def _comment(owner: Owner) -> str:
 
 
 def _lines(owner: Owner, addresses: list[Cidr], shared_chain: bool) -> list[str]:
-    chain, comment = chain_of(owner), _comment(owner)
+    filled = [f"-I {rule}" for rule in _accepting(owner, addresses)] if shared_chain else _chain(owner, addresses)
+    return filled + _jumps(owner, addresses)
+
+
+def _chain(owner: Owner, addresses: list[Cidr]) -> list[str]:
+    """The chain and its rules. Naming it also empties it: what an attachment without DEL left there goes."""
+    chain, multicast = chain_of(owner), MULTICAST[addresses[0].version]
+    return [
+        f":{chain} - [0:0]",
+        *(f"-A {rule}" for rule in _accepting(owner, addresses)),
+        f"-A {chain} ! -d {multicast} -j MASQUERADE {_comment(owner)}",
+    ]
+
+
+def _accepting(owner: Owner, addresses: list[Cidr]) -> list[str]:
     networks = dict.fromkeys(address.network for address in addresses)
-    if shared_chain:
-        lines = [f"-I {chain} -d {network} -j ACCEPT {comment}" for network in networks]
-    else:
-        # Naming the chain also empties it: what an attachment without DEL left there goes.
-        lines = [f":{chain} - [0:0]", *(f"-A {chain} -d {network} -j ACCEPT {comment}" for network in networks)]
-        lines.append(f"-A {chain} ! -d {MULTICAST[addresses[0].version]} -j MASQUERADE {comment}")
-    return lines + [f"-A POSTROUTING -s {address.address} -j {chain} {comment}" for address in addresses]
+    return [f"{chain_of(owner)} -d {network} -j ACCEPT {_comment(owner)}" for network in networks]
+
+
+def _jumps(owner: Owner, addresses: list[Cidr]) -> list[str]:
+    chain, comment = chain_of(owner), _comment(owner)
+    return [f"-A POSTROUTING -s {address.host} -j {chain} {comment}" for address in addresses]
+
+
+def _bare(owner: Owner, line: str) -> str:
+    """A line as it is given to iptables or printed by it, for comparison: they put the comment at different places."""
+    if line.startswith(":"):
+        return line.split()[0]
+    found = line.replace(f" {_comment(owner)}", "", 1)
+    return found.replace(" -d 0.0.0.0/0 ", " ").replace(" -d ::/0 ", " ")
 
 
 def _has_chain(version: int, owner: Owner) -> bool:
@@ -136,7 +169,7 @@ def _has_chain(version: int, owner: Owner) -> bool:
 
 def _removal(owner: Owner, addresses: list[Cidr]) -> list[str]:
     chain, comment = chain_of(owner), _comment(owner)
-    lines = [f"-D POSTROUTING -s {address.address} -j {chain} {comment}" for address in addresses]
+    lines = [f"-D POSTROUTING -s {address.host} -j {chain} {comment}" for address in addresses]
     return [*lines, f"-F {chain}", f"-X {chain}"]
 
 
@@ -144,9 +177,9 @@ def _remove(version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iter
     """Remove what is there of the rules. `addresses` None: all that lead to the chain, but those to `keep`."""
     chain = chain_of(owner)
     there = iptables.rules(version, "nat")
-    sources = None if addresses is None else {str(address.host) for address in addresses}
-    leading = [line for line in there if line.startswith("-A POSTROUTING ") and f" -j {chain}" in line]
-    kept = {str(address.host) for address in keep}
+    sources = None if addresses is None else _sources(addresses)
+    leading = _leading(there, owner)
+    kept = _sources(keep)
     going = [line for line in leading if _source(line) not in kept and (sources is None or _source(line) in sources)]
     lines = [f"-D {line[3:]}" for line in going]
     # What leads there still is another attachment's, of which there may be no record.
@@ -154,6 +187,15 @@ def _remove(version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iter
         lines += [f"-F {chain}", f"-X {chain}"]
     if lines:
         Restore(version, "nat", lines).finish()
+
+
+def _leading(there: list[str], owner: Owner) -> list[str]:
+    """The lines of the jumps to the owner's chain."""
+    return [line for line in there if line.startswith("-A POSTROUTING ") and f" -j {chain_of(owner)}" in line]
+
+
+def _sources(addresses: Iterable[Cidr]) -> set[str]:
+    return {str(address.host) for address in addresses}
 
 
 def _source(line: str) -> str:

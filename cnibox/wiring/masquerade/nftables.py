@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...host.namespace import Machine
-    from ...host.nftables import Request
+    from ...host.nftables import Expression, Request
     from ...spec.address import Cidr
 
 NAME = "cni_plugins_masquerade"
@@ -75,11 +75,31 @@ def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
         machine.journal.run(f"nft delete rules inet {NAME} {CHECKS} # {prefix}", lambda: _remove(table, prefix))
 
 
-def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[Cidr]:
-    """The addresses, if the owner has not a rule for each of them, or nothing leads to it."""
+def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[str]:
+    """The rules that are not there as they were made, in words: the owner's, and those that lead to them."""
+    from ...host.nftables_listing import listed, outline
+
     table, prefix = _table(machine), prefix_of(owner)
-    count = sum(comment.startswith(prefix) for _, comment in table.comments(CHECKS))
-    return [] if count == len(addresses) and table.comments(POSTROUTING) else addresses
+    found, leading = [], [rule.outline for rule in listed(table, POSTROUTING)]
+    for words, expressions in _leading():
+        wanted = outline(expressions)
+        if wanted in leading:  # the next one is looked for behind it: in another order they do something else
+            leading = leading[leading.index(wanted) + 1 :]
+        else:
+            found.append(f"nft add rule inet {NAME} {POSTROUTING} {words}")
+    rules = listed(table, CHECKS, holding=[prefix.encode()])
+    own = [rule.outline for rule in rules if rule.comment.startswith(prefix)]
+    return found + [_say(address) for address in addresses if outline(_expressions(address)) not in own]
+
+
+def repair(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[Cidr]) -> None:
+    """Make anew, by one transaction, what leads to the owner's rules, and these; `others` have their own."""
+    table, prefix = _table(machine), prefix_of(owner)
+    stale = [handle for handle, comment in table.comments(CHECKS) if comment.startswith(prefix)]
+    requests = [table.delete_rule(CHECKS, handle) for handle in stale]
+    requests += [_rule(table, owner, address) for address in addresses]
+    say = " && ".join(_say(address) for address in addresses)
+    machine.journal.run(say, lambda: table.commit(say, *_shared(table), *requests))
 
 
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
@@ -109,42 +129,57 @@ def _remove(table: Table, prefix: str) -> None:
         table.commit(say, *[table.delete_rule(CHECKS, handle) for handle in handles])
 
 
-def _set_up(machine: Machine, table: Table) -> None:
+def _leading() -> list[tuple[str, list[Expression]]]:
+    """What comes before every check, in words and as expressions."""
+    multicast = {4: b"\xe0\0\0\0", 6: b"\xff" + bytes(15)}
+    back = nftables.verdict(NFT_RETURN)
+    return [
+        (
+            "ip daddr 224.0.0.0/4 return",
+            nftables.ip_version(4) + nftables.destination(multicast[4], 4) + back,
+        ),
+        (
+            "ip6 daddr ff00::/8 return",
+            nftables.ip_version(6) + nftables.destination(multicast[6], 8) + back,
+        ),
+        (f"goto {CHECKS}", nftables.verdict(NFT_GOTO, CHECKS)),
+    ]
+
+
+def _shared(table: Table) -> list[Request]:
     """Table, chains, and what comes before every check; filled anew, so that several first ADDs at once do no harm."""
-    say = f"nft add table inet {NAME} with chains {CHECKS} and {POSTROUTING}"
-    requests = (
+    return [
         table.add("CNI plugins masquerading"),
         table.add_chain(CHECKS),
         table.add_chain(POSTROUTING, ("nat", NF_INET_POST_ROUTING, PRIORITY_SRCNAT)),
         table.flush_chain(POSTROUTING),
-        table.add_rule(
-            POSTROUTING,
-            nftables.ip_version(4) + nftables.destination(b"\xe0\0\0\0", 4) + nftables.verdict(NFT_RETURN),
-        ),
-        table.add_rule(
-            POSTROUTING,
-            nftables.ip_version(6) + nftables.destination(b"\xff" + bytes(15), 8) + nftables.verdict(NFT_RETURN),
-        ),
-        table.add_rule(POSTROUTING, nftables.verdict(NFT_GOTO, CHECKS)),
-    )
+        *(table.add_rule(POSTROUTING, expressions) for _, expressions in _leading()),
+    ]
+
+
+def _set_up(machine: Machine, table: Table) -> None:
+    say = f"nft add table inet {NAME} with chains {CHECKS} and {POSTROUTING}"
 
     def undo() -> None:
         if not table.comments(CHECKS):
             table.commit(f"nft delete table inet {NAME}", table.delete())
 
-    machine.journal.run(say, lambda: table.commit(say, *requests), undo, shared=True)
+    machine.journal.run(say, lambda: table.commit(say, *_shared(table)), undo, shared=True)
 
 
-def _rule(table: Table, owner: Owner, address: Cidr) -> Request:
+def _expressions(address: Cidr) -> list[Expression]:
     packed = address.address.packed
-    expressions = (
+    return (
         nftables.ip_version(address.version)
         + nftables.source(packed)
         + nftables.destination(packed, address.prefix, negate=True)
         + nftables.masquerade()
     )
+
+
+def _rule(table: Table, owner: Owner, address: Cidr) -> Request:
     comment = f"{prefix_of(owner)}, net: {owner.network}, if: {owner.ifname}, id: {owner.container_id}"
-    return table.add_rule(CHECKS, expressions, comment.replace('"', "")[: nftables.COMMENT_LIMIT - 1])
+    return table.add_rule(CHECKS, _expressions(address), comment.replace('"', "")[: nftables.COMMENT_LIMIT - 1])
 
 
 def _say(address: Cidr) -> str:

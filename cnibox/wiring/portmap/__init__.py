@@ -31,13 +31,16 @@ def add(
     before: Published | None,
     siblings: list[Published],
     lock: int,
+    is_first: bool,
 ) -> Callable[[], None]:
     """Begin to put the rules in the place of those from `before`; the function returned waits until they are there.
 
     siblings: what other interfaces of the container publish in the same network
     lock: descriptor of the container's lock, which programs that we start hold on to should this process be killed
+    is_first: whether nothing has been published since the machine was booted, as far as we know
+    CniError 999 when rules of somebody without a record lead one of the ports away.
     """
-    finish: Callable[[], None] = _backend(backend).add(machine, published, before, siblings, lock)
+    finish: Callable[[], None] = _backend(backend).add(machine, published, before, siblings, lock, is_first)
     return finish
 
 

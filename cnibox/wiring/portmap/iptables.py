@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from ... import log
 from ...host import iptables
-from ...host.iptables import Restore, quoted
+from ...host.iptables import Restore
 from ...host.journal import HostError
 from ...plugin import Attempts
-from ..owner import Owner, digest, strangers
+from ..owner import Owner, strangers
 from . import iptables_shared as shared
+from . import iptables_taken as taken
+from .iptables_rules import chain_of, entries, rules
 from .iptables_shared import DNAT
-from .mappings import PROTOCOLS, SET_MARK, Published, in_url
+from .mappings import Published
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,64 +29,29 @@ if TYPE_CHECKING:
 
     from ...host.namespace import Machine
 
-PORTS_OF_A_MATCH = 15  # of multiport (linux/netfilter/xt_multiport.h)
-COMMENT_LIMIT = 255  # linux/netfilter/xt_comment.h
 REBUILD_ATTEMPTS = 3
 OLD_ENTRIES = "CNI-HOSTPORT-SNAT"  # of the reference before 0.8
-
-
-def chain_of(owner: Owner, kind: str = "DN") -> str:
-    return f"CNI-{kind}-{digest(owner.network + owner.container_id, 21)}"
-
-
-def entries(published: Published, version: int) -> list[str]:
-    """The rules that lead to the attachment's chain, as iptables-save prints them without "-A"."""
-    owner, found = published.owner, []
-    text = f'dnat name: "{owner.network}" id: "{owner.container_id}"'
-    if len(text) > COMMENT_LIMIT:
-        text = f"{text[: COMMENT_LIMIT - 3]}..."
-    comment = text.replace('"', '\\"')
-    conditions = "".join(f" {quoted(token)}" for token in published.conditions.get(version, ()))
-    for protocol in sorted(PROTOCOLS):
-        mappings = [each for each in published.of(version) if each.protocol == protocol]
-        ports = list(dict.fromkeys(str(each.host_port) for each in mappings))
-        for start in range(0, len(ports), PORTS_OF_A_MATCH):
-            some = ",".join(ports[start : start + PORTS_OF_A_MATCH])
-            match = f'-p {protocol} -m comment --comment "{comment}" -m multiport --dports {some}{conditions}'
-            found.append(f"{DNAT} {match} -j {chain_of(owner)}")
-    return found
-
-
-def rules(published: Published, version: int) -> list[str]:
-    """The rules of the attachment's chain, in the same form."""
-    chain, found = chain_of(published.owner), []
-    mark = quoted(published.external_chain or SET_MARK)
-    sources = [] if published.masquerade_all else [f" -s {published.hairpin(version)}"]
-    sources = sources + [" -s 127.0.0.1/32"] * (version == 4) if sources else [""]
-    for each in published.of(version):
-        destination = f" -d {each.destination}/{each.destination.bits}" if each.destination else ""
-        match = f"{destination} -p {each.protocol} -m {each.protocol} --dport {each.host_port}"
-        if published.snat:
-            found += [f"{chain}{source}{match} -j {mark}" for source in sources]
-        target = f"{in_url(published.addresses[version].address)}:{each.container_port}"
-        found.append(f"{chain}{match} -j DNAT --to-destination {target}")
-    return found
 
 
 # --- ADD and DEL
 
 
 def add(
-    machine: Machine, published: Published, before: Published | None, siblings: list[Published], lock: int
+    machine: Machine,
+    published: Published,
+    before: Published | None,
+    siblings: list[Published],
+    lock: int,
+    is_first: bool,
 ) -> Callable[[], None]:
     """Begin to put the rules in the place of those from `before`; the function returned waits until they are there."""
+    for version in taken.worth_reading(machine, published):
+        taken.require_free(machine, published, version)
     starting = []
     for version in sorted({*published.versions, *(before.versions if before else ())}):
-        needed = shared.not_there(machine, version, published) if published.of(version) else []
-        if needed:
-            _note_shared(machine, version, needed)
+        first, made = _shared(machine, version, published, is_first) if published.of(version) else ([], [])
         lines = _exchange(version, before, published, siblings)
-        starting.append(_Change(machine, version, lines, published, before, siblings, lock, shared.creation(needed)))
+        starting.append(_Change(machine, version, lines, published, before, siblings, lock, first, made))
     running = [change.start() for change in starting]
 
     def finish() -> None:
@@ -143,11 +110,13 @@ def missing(machine: Machine, published: Published) -> list[str]:
     """The rules that are not there, in words."""
     found = []
     for version in published.versions:
-        there = shared.in_lines(iptables.rules(version, "nat"))
+        lines = iptables.rules(version, "nat")
+        there = shared.in_lines(lines)
         own = [rule for rule in rules(published, version) if rule not in there]
         leading = [rule for rule in entries(published, version) if not _is_in(rule, there, published, version)]
         needed = [each for each in shared.wanted(published) if each not in there]
         found += [f"{iptables.NAMES[version]} -t nat {line}" for line in shared.creation(needed)]
+        found += [f"{iptables.NAMES[version]} -t nat {line} (too late)" for line in shared.late(published, lines)]
         found += [f"{iptables.NAMES[version]} -t nat -A {rule}" for rule in (*own, *leading)]
     return found
 
@@ -159,18 +128,23 @@ def repair(machine: Machine, published: Published, siblings: list[Published]) ->
         machine.journal.run(say, lambda version=version: rebuild(version, published, siblings))  # type: ignore[misc]
 
 
-def rebuild(version: int, published: Published, siblings: list[Published], lock: int = -1) -> None:
-    """Whatever there is of the container's rules: afterwards there are those of `published` and of its siblings."""
+def rebuild(version: int, published: Published, siblings: list[Published], lock: int = -1) -> list[str]:
+    """Whatever there is of the container's rules: afterwards there are those of `published` and of its siblings.
+
+    Returns what was made of that which all share.
+    """
     for left in reversed(range(REBUILD_ATTEMPTS)):
         try:
             return _rebuild(version, published, siblings, lock)
         except HostError:
             if not left:
                 raise  # else somebody has changed what is shared since we looked
+    return []
 
 
-def _rebuild(version: int, published: Published, siblings: list[Published], lock: int) -> None:
+def _rebuild(version: int, published: Published, siblings: list[Published], lock: int) -> list[str]:
     lines = iptables.rules(version, "nat")
+    needed: dict[str, None] = {}
     staying = [each for each in (*siblings, published) if each.of(version)]
     there, script = shared.in_lines(lines), []
     for chain, before in ((chain_of(published.owner), DNAT), (chain_of(published.owner, "SN"), OLD_ENTRIES)):
@@ -179,10 +153,12 @@ def _rebuild(version: int, published: Published, siblings: list[Published], lock
             script += [f"-F {chain}", f"-X {chain}"]
     if staying:
         needed = dict.fromkeys(each for one in staying for each in shared.wanted(one) if each not in there)
-        script = shared.creation(list(needed)) + script + _chain(version, staying)
+        late = [line for one in staying[:1] for line in shared.late(one, lines)]
+        script = shared.creation(list(needed)) + late + script + _chain(version, staying)
         script += [f"-A {rule}" for each in staying for rule in entries(each, version)]
     if script:
         Restore(version, "nat", script, lock).finish()
+    return list(needed)
 
 
 class _Change:
@@ -198,6 +174,7 @@ class _Change:
         siblings: list[Published],
         lock: int = -1,
         first: list[str] | None = None,
+        made: list[str] | None = None,
     ) -> None:
         self.machine = machine
         self.version = version
@@ -207,6 +184,7 @@ class _Change:
         self.siblings = siblings
         self.lock = lock
         self.first = first or []
+        self.made = [] if made is None else made
 
     def start(self) -> _Change:
         say = iptables.say(self.version, "nat", self.lines)
@@ -223,7 +201,7 @@ class _Change:
             log.debug(f"once more from what is there: {error}")
             say = f"rebuild chain {chain_of(self.published.owner)} of {iptables.NAMES[self.version]}"
             again = self.version, self.published, self.siblings, self.lock
-            self.machine.journal.run(say, lambda: rebuild(*again))
+            self.made[:] = self.machine.journal.run(say, lambda: rebuild(*again))
 
     def _undo(self) -> None:
         try:
@@ -252,16 +230,25 @@ def _chain(version: int, staying: list[Published]) -> list[str]:
     ]
 
 
-def _note_shared(machine: Machine, version: int, missing: list[str]) -> None:
-    """What is made for all in the same iptables-restore: taken back while nobody else has come to rely on it."""
+def _shared(machine: Machine, version: int, published: Published, is_first: bool) -> tuple[list[str], list[str]]:
+    """(lines that make what all share, or assert that it is there; what they make, to be told if it was another).
+
+    It is taken back while nobody else has come to rely on it.
+    """
+    made = shared.not_there(machine, version, published, is_first)
+    first = shared.creation(made) if made is not None else shared.assertion(published)
+    made = made or []
 
     def undo() -> None:
         try:
-            Restore(version, "nat", shared.removal(missing)).finish()
+            if made:
+                Restore(version, "nat", shared.removal(made)).finish()
         except HostError as error:
             log.debug(f"it is in use by now, or was never made: {error}")
 
-    machine.journal.note(iptables.say(version, "nat", shared.creation(missing)), undo, shared=True)
+    if first:
+        machine.journal.note(iptables.say(version, "nat", first), undo, shared=True)
+    return first, made
 
 
 def _may_have_rules(machine: Machine, version: int, owner: Owner, look: bool) -> bool:

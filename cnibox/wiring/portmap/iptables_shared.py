@@ -56,13 +56,32 @@ def in_lines(lines: list[str]) -> set[str]:
     return rules | {line.partition(" ")[0] for line in lines if line.startswith(":")}
 
 
-def not_there(machine: Machine, version: int, published: Published) -> list[str]:
-    """What is missing of it, in order. No program is started to find out where iptables is on nftables."""
-    if iptables.is_on_nftables(version):
-        there = _by_netlink(machine, version, published)
-    else:
-        there = in_lines(iptables.rules(version, "nat"))
+def not_there(machine: Machine, version: int, published: Published, is_first: bool) -> list[str] | None:
+    """What is missing of it, in order; None: only a program could tell. Before the first ADD all of it is."""
+    if not iptables.is_on_nftables(version):
+        return wanted(published) if is_first else None
+    there = _by_netlink(machine, version, published)
     return [each for each in wanted(published) if each not in there]
+
+
+def assertion(published: Published) -> list[str]:
+    """The lines that fail, and with them all of an iptables-restore, unless it is there."""
+    return [f"-C {each}" for each in wanted(published) if not each.startswith(":")]
+
+
+def late(published: Published, lines: list[str]) -> list[str]:
+    """The lines that put MASQ in front of what it must come before, in what iptables-save has printed."""
+    rules = [line[3:] for line in lines if line.startswith("-A POSTROUTING ")]
+    if POSTROUTING not in wanted(published) or POSTROUTING not in rules:
+        return []
+    before = rules[: rules.index(POSTROUTING)]
+    return [f"-D {POSTROUTING}", f"-I {POSTROUTING}"] if any(_masquerades(rule) for rule in before) else []
+
+
+def _masquerades(rule: str) -> bool:
+    """Whether it leads to an interface plugin's chain: CNI- and 24 hexadecimal digits."""
+    chain = rule.rpartition(" -j ")[2].partition(" ")[0]
+    return chain.startswith("CNI-") and len(chain) == 28 and not chain[4:].strip("0123456789abcdef")
 
 
 def _by_netlink(machine: Machine, version: int, published: Published) -> set[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PROTOCOLS = ("tcp", "udp", "sctp")
 HIGHEST_PORT = 65535
 DEFAULT_MARK_BIT = 13
+PORTS_OF_A_MATCH = 15  # of iptables' multiport (linux/netfilter/xt_multiport.h)
 SET_MARK = "CNI-HOSTPORT-SETMARK"
 
 

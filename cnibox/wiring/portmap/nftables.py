@@ -24,14 +24,16 @@ from __future__ import annotations
 
 from ...host import nftables
 from ...host.nftables_nat import (
+    PROTOCOLS,
+    Rule,
     destination_port,
-    handles_of,
     of_translated_connection,
-    rule_at,
+    rules_with,
     translate_destination,
 )
 from ...plugin import Attempts
-from .mappings import Published, in_url
+from ...spec.address import Address
+from .mappings import Mapping, Published, in_url
 from .nftables_shared import (
     HOSTPORTS,
     MASQUERADING,
@@ -43,10 +45,11 @@ from .nftables_shared import (
     set_up,
     table_of,
 )
+from .taken import Lead, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from ...host.namespace import Machine
     from ...host.nftables import Expression, Request
@@ -58,7 +61,12 @@ LOOPBACK = bytes((127, 0, 0, 1))
 
 
 def add(
-    machine: Machine, published: Published, before: Published | None, siblings: list[Published], lock: int
+    machine: Machine,
+    published: Published,
+    before: Published | None,
+    siblings: list[Published],
+    lock: int,
+    is_first: bool = False,
 ) -> Callable[[], None]:
     """Put the rules in the place of those from `before`; the function returned has nothing to wait for."""
     for version in sorted({*published.versions, *(before.versions if before else ())}):
@@ -165,12 +173,15 @@ class _Family:
 
     def add(self, before: Published | None) -> None:
         """All in one transaction; conditions in nft's syntax take a second one, by nft."""
-        rules, requests = self._by_netlink(), self._exchange(before)
+        rules, requests = (
+            self._by_netlink(),
+            self._exchange(before, {each.host_port for each in self.published.of(self.version)}),
+        )
         say = " && ".join(f"nft add rule {self.word} {NAME} {chain} {words}" for chain, words, _ in rules)
 
         def undo() -> None:
             earlier = _Family(self.machine, self.version, before or Published(self.published.owner, [], []))
-            earlier._commit(earlier._exchange(self.published))
+            earlier._commit(earlier._exchange(self.published, set()))
             _run(earlier._by_program())
 
         if requests:
@@ -182,16 +193,18 @@ class _Family:
             self.machine.journal.run(" && ".join(f"nft {line}" for line in lines), lambda: _run(lines), undo)
 
     def remove(self, mine: set[bytes], others: set[bytes]) -> None:
-        handles = self._handles(mine, others)
-        if handles:
-            requests = [self.table.delete_rule(chain, handle) for chain, handle in handles]
+        requests = [self.table.delete_rule(chain, handle) for chain, handle, _ in self._own(mine, others)]
+        if requests:
             say = f"nft delete rules {self.word} {NAME} # comment {self.comment}"
             self.machine.journal.run(say, lambda: self._commit(requests))
 
-    def _exchange(self, before: Published | None) -> list[Request]:
-        """Requests that put our rules in the place of those from `before`, and of what else there is of ours."""
+    def _exchange(self, before: Published | None, ports: set[int]) -> list[Request]:
+        """Requests that put our rules in the place of those from `before`, and of what else there is of ours.
+
+        CniError 999 when somebody without a record has one of the ports.
+        """
         mine = self.addresses | {each.address.packed for each in (before.addresses.values() if before else ())}
-        stale = [self.table.delete_rule(chain, handle) for chain, handle in self._handles(mine, set())]
+        stale = [self.table.delete_rule(chain, handle) for chain, handle, _ in self._own(mine, set(), ports)]
         fresh = [self.table.add_rule(chain, what, self.comment) for chain, _, what in self._by_netlink()]
         return stale if not self.rules() else self._shared() + stale + fresh
 
@@ -202,21 +215,29 @@ class _Family:
         self.machine.journal.note(say, lambda: delete_unused(self.table), shared=True)
         return set_up(self.table, self.published.snat)
 
-    def _handles(self, mine: set[bytes], others: set[bytes]) -> list[tuple[str, int]]:
-        """(chain, handle) of the attachment's rules."""
+    def _own(self, mine: set[bytes], others: set[bytes], ports: Collection[int] = ()) -> list[tuple[str, int, Rule]]:
+        """(chain, handle, rule) of the attachment's; CniError 999 when one of others' leads one of the ports away."""
         found = []
         for chain in (HOSTPORTS, OLD_HOSTPORTS, MASQUERADING):
-            for handle in handles_of(self.table, chain, self.comment):
-                if self._is_own(chain, handle, mine, others):
-                    found.append((chain, handle))
+            for handle, comment, rule in rules_with(self.table, chain, self.comment, ports):
+                values = set(rule.values)
+                if comment != self.comment:
+                    if ports:
+                        self._refuse(chain, handle, comment, rule)
+                elif not values & others and (not mine or values & mine):
+                    found.append((chain, handle, rule))
         return found
 
-    def _is_own(self, chain: str, handle: int, mine: set[bytes], others: set[bytes]) -> bool:
-        if not (mine or others):
-            return True
-        rule = rule_at(self.table, chain, handle)
-        values = set(rule.values) if rule is not None else set()
-        return bool(rule) and not values & others and (not mine or bool(values & mine))
+    def _refuse(self, chain: str, handle: int, comment: str, rule: Rule) -> None:
+        """If it leads one of our ports away, which is told by its last values: protocol, port, dnat to address:port."""
+        if chain == MASQUERADING or len(rule.values) < 4:
+            return
+        *before, protocol, port, _, _ = rule.values
+        name = next((name for name, number in PROTOCOLS.items() if protocol == bytes((number,))), "")
+        packed = next((value for value in before if len(value) in (4, 16)), b"")
+        mapping = Mapping(name, int.from_bytes(port, "big"), 0, Address(packed) if packed else None)
+        removal = f"nft delete rule {self.word} {NAME} {chain} handle {handle}"
+        refuse(self.published, self.version, [Lead(comment, "", mapping, removal)])
 
     def _commit(self, requests: list[Request]) -> None:
         if requests:
@@ -225,10 +246,10 @@ class _Family:
     # --- CHECK
 
     def missing(self) -> list[str]:
-        own = [(chain, rule_at(self.table, chain, handle)) for chain, handle in self._handles(self.addresses, set())]
+        own = self._own(self.addresses, set())
         found = [f"{self.word} {NAME} {words}" for words in jumps_missing(self.table)]
         for chain, words, expressions in self.rules():
-            if not any(there == chain and rule and rule.is_like(expressions) for there, rule in own):
+            if not any(there == chain and rule.is_like(expressions) for there, _, rule in own):
                 found.append(f"{self.word} {NAME} {chain}: {words}")
         return found
 

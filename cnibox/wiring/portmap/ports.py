@@ -14,7 +14,7 @@ from ...record import STATE
 from ...spec import errors
 from ...spec.errors import CniError
 from ..attachment import namespace_of
-from .mappings import Published
+from .mappings import PORTS_OF_A_MATCH, Published
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ...host.namespace import Machine
     from ...record import Record
+    from ..owner import Owner
 
 FOLDER = f"{STATE}/ports"
 
@@ -52,6 +53,27 @@ def give_back(machine: Machine, container_id: str, ifname: str) -> None:
     if held:
         say = f"rm -f {' '.join(f'{FOLDER}/{name}' for name in sorted(held))}"
         machine.journal.run(say, lambda: _put(held, set()))
+
+
+def entries_of_others(owner: Owner) -> int:
+    """How many entries of iptables all that is held by others makes at most: one for each 15 ports of a protocol."""
+    counts: dict[tuple[str, str], int] = {}
+    own = _suffix(owner.container_id, owner.ifname)
+    for name in _listing():
+        protocol, _, rest = name.partition(":")
+        holder = rest.partition(":")[2]
+        if f":{holder}" != own:
+            counts[protocol, holder] = counts.get((protocol, holder), 0) + 1
+    return sum(-(-count // PORTS_OF_A_MATCH) for count in counts.values())
+
+
+def is_first() -> bool:
+    """Whether nobody has taken a port since the machine was booted."""
+    try:
+        posix.stat(FOLDER)
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _dead_holders(machine: Machine, wanted: Published, plugin: str, listing: list[str]) -> list[Record]:

@@ -17,6 +17,15 @@ def network(plugin: str, ranges: list[Any] | None = None, **options: Any) -> dic
     return {"cniVersion": "1.1.0", "name": "net", "type": plugin, "ipam": ipam, **options}
 
 
+def host_interface(address: str) -> dict[str, Any]:
+    """The result of a plugin that has only chosen an interface of the host, and an address for the container."""
+    return {
+        "cniVersion": "1.1.0",
+        "interfaces": [{"name": "eth0"}],
+        "ips": [{"address": address, "gateway": "10.1.2.1"}],
+    }
+
+
 @dataclass
 class Case:
     """`config` is added beside a standing attachment `beside` (by default of the same network).
@@ -25,9 +34,12 @@ class Case:
     `beside` needs. `path`: before the farm on CNI_PATH.
     `after`: configurations of the plugins before this one in the network's list, which are not broken; each gets the
     result of the one before, and the last of them makes CNI_IFNAME.
-    `mend`: a shell script that makes anew what has died with the container's namespace.
-    `brief`: whether one way of each kind is enough; in user-mode Linux a process takes eight times as long.
-    `setup`: a shell script run on the machine before. `kernel`: the features that it must have (tests/support/kernel.py).
+    `first`: the list of another network that each container has before, as net0.
+    `mend`: a shell script that makes anew what has died with the container's namespace, or waits for its end.
+    `brief`: whether most ways of breaking it are tried at few operations only (test_broken_briefly.py); in user-mode
+    Linux a process takes eight times as long.
+    `setup`: a shell script run on the machine before; `inside`: one run in each container. `firewalld`: whether it runs.
+    `kernel`: the features that the machine must have (tests/support/kernel.py).
     """
 
     name: str
@@ -37,7 +49,10 @@ class Case:
     replaces: bool = False
     path: str = ""
     after: list[dict[str, Any]] = field(default_factory=list)
+    first: list[dict[str, Any]] = field(default_factory=list)
     setup: str = ""
+    inside: str = ""
+    firewalld: bool = False
     mend: str = ""
     kernel: tuple[str, ...] = ()
     brief: bool = False
@@ -79,8 +94,28 @@ sysctl -qw net.ipv6.conf.default.addr_gen_mode=1
 {DEVICE}
 ip link add a2 up type veth peer name b2; ip link set b2 up; ip address add 10.1.2.1/28 dev b2
 """
+DPDK = """
+mount -t tmpfs pci /sys/bus/pci; mkdir -p /sys/bus/pci/devices/0000:00:05.0 /sys/bus/pci/drivers/vfio-pci
+ln -s ../../drivers/vfio-pci /sys/bus/pci/devices/0000:00:05.0/driver
+"""
 NEW_DEVICE = f"if ! ip link show a1; then {DEVICE}; fi"
 ROUTED = {"cniVersion": "1.1.0", "name": "net"}
+LAN = ROUTED | {"name": "lan"}
+SECOND = LAN | {
+    "type": "bridge",
+    "bridge": "lan0",
+    "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.4.0/28"}]]},
+}
+PARENTS = f"""
+{PARENT}
+ip link add eth1 up type veth peer name far1; ip link set far1 up; ip address add 10.1.2.1/28 dev far1
+"""
+NO_LONGER_LENT = "while ip -d link show eth0 | grep -q 'promiscuity [^0]'; do sleep 0.01; done"
+PASSTHRU = network("macvlan", mode="passthru", mac="02:00:00:00:00:0c")
+MASTER = (
+    "ip link add up0 address 02:00:00:00:00:0d up type veth peer name up1 address 02:00:00:00:00:0e; ip link set up1 up"
+)
+BEHIND = ROUTED | {"type": "ipvlan"}
 OTHER = {"type": "static", "addresses": [{"address": "10.9.9.2/24", "gateway": "10.9.9.1"}]}
 CASES = [
     Case("bridge-iptables", network("bridge", ipMasq=True, isGateway=True)),
@@ -103,7 +138,24 @@ CASES = [
     Case("ptp-iptables", network("ptp", [V4, V6], ipMasq=True)),
     Case("ptp-nftables", network("ptp", [V4, V6], ipMasq=True, ipMasqBackend="nftables")),
     Case("macvlan", network("macvlan", [V4, V6], master="eth0", mtu=1400), setup=FAR_END, kernel=("macvlan",)),
+    Case(
+        "macvlan-passthru",
+        PASSTHRU | {"master": "eth0"},
+        beside=PASSTHRU | {"master": "eth1"},
+        setup=PARENTS,
+        mend=NO_LONGER_LENT,
+        kernel=("macvlan",),
+    ),
+    Case("macvlan-in-container", network("macvlan", [V4, V6], master="up0", linkInContainer=True), address="", inside=MASTER, kernel=("macvlan",)),
     Case("ipvlan", network("ipvlan", master="eth0"), setup=FAR_END, kernel=("ipvlan",)),
+    Case(
+        "ipvlan-behind-another",
+        BEHIND | {"prevResult": host_interface("10.1.2.3/28")},
+        beside=BEHIND | {"prevResult": host_interface("10.1.2.2/28")},
+        setup=FAR_END,
+        kernel=("ipvlan",),
+        brief=True,
+    ),
     Case(
         "vlan",
         network("vlan", master="eth0", vlanId=5),
@@ -129,13 +181,35 @@ CASES = [
             ("host-device-l2", {"cniVersion": "1.1.0", "name": "net", "type": "host-device"}, "", ""),
         )
     ),
+    Case("host-device-dpdk", network("host-device", pciBusID="0000:00:05.0"), address="", setup=DPDK),
     Case("tap", network("tap", [V4, V6], mtu=1400, owner=1, group=2), beside=network("ptp"), kernel=("tun",)),
     Case("tap-l2", {"cniVersion": "1.1.0", "name": "net", "type": "tap"}, beside=network("ptp"), kernel=("tun",)),
+    Case(
+        "tap-in-a-bridge",
+        network("tap", bridge="br0"),
+        beside=network("ptp"),
+        inside="ip link add br0 address 02:00:00:00:00:0b type bridge",
+        kernel=("tun",),
+    ),
     Case("dummy", network("dummy"), address="", kernel=("dummy",), brief=True),
     Case("sbr", ROUTED | {"type": "sbr"}, after=[network("bridge", [V4, V6], isGateway=True)]),
     Case("sbr-hints", ROUTED | {"type": "sbr", "addSourceHints": True, "gateways": ["10.1.2.1"]}, after=[network("ptp", [V4, V6])]),
     Case("sbr-table", ROUTED | {"type": "sbr", "table": 4000}, after=[network("bridge", isGateway=True)]),
+    Case(
+        "sbr-second",
+        ROUTED | {"type": "sbr"},
+        first=[SECOND, LAN | {"type": "sbr"}],
+        after=[network("bridge", [V4, V6], isGateway=True)],
+    ),
     Case("vrf", ROUTED | {"type": "vrf", "vrfname": "red"}, after=[network("bridge", [V4, V6], isGateway=True)], kernel=("vrf",), brief=True),
+    Case(
+        "vrf-second",
+        ROUTED | {"type": "vrf", "vrfname": "red"},
+        first=[SECOND, LAN | {"type": "vrf", "vrfname": "red"}],
+        after=[network("bridge", isGateway=True)],
+        kernel=("vrf",),
+        brief=True,
+    ),
     Case("loopback", {"cniVersion": "1.1.0", "name": "net", "type": "loopback"}, address=""),
     Case("host-local", network("host-local", [V4, V6, [{"subnet": "10.1.3.0/28"}]]), address=""),
     Case("static", {"cniVersion": "1.1.0", "name": "net", "type": "static", "ipam": OTHER}, address=""),
@@ -150,7 +224,13 @@ CASES = [
             {**ROUTED, "type": "firewall", "backend": backend, "ingressPolicy": policy},
             after=[network("bridge", [V4, V6], isGateway=True)],
         )
-        for backend, policy in (("iptables", "isolated"), ("nftables", "isolated"))
+        for backend, policy in (("iptables", "same-bridge"), ("iptables", "isolated"), ("nftables", "isolated"))
+    ),
+    Case(
+        "firewall-firewalld",
+        ROUTED | {"type": "firewall", "backend": "firewalld"},
+        after=[network("bridge", [V4, V6], isGateway=True)],
+        firewalld=True,
     ),
     Case("portmap-iptables", PORTMAP, beside=BESIDE, after=[network("bridge", [V4, V6], isGateway=True)]),
     Case("portmap-iptables-v4", PORTMAP | {"snat": False}, beside=BESIDE, after=[network("bridge", isGateway=True)]),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from cnibox.registry import PLUGINS
 from tests.faults.cases import Case
 from tests.faults.steps import container
 from tests.support.faulty import REPOSITORY, Agent
+from tests.support.firewall import ask_firewalld, running_firewalld
 from tests.support.machine import Machine
 
 
@@ -24,11 +26,16 @@ def source_farm(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def agent(source_farm: str, request: pytest.FixtureRequest) -> Iterator[Agent]:
     case: Case | None = getattr(request.node, "callspec", None) and request.node.callspec.params.get("case")
-    with Machine(source_farm) as machine:
+    with ExitStack() as stack:
+        machine = stack.enter_context(Machine(source_farm))
         if case is not None:
             machine.run("sh", "-ec", case.setup)
+            if case.firewalld:
+                stack.enter_context(running_firewalld(machine))
+                for method in ("addSource", "removeSource"):  # a zone's chains are made when it is first used, and stay
+                    ask_firewalld(machine, method, "trusted", "192.0.2.1")
         for name in ("c1", "c2"):
-            container(machine, name)
+            container(machine, name, case)
         agent = Agent(machine, source_farm)
         yield agent
         agent.close()

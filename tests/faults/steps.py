@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -32,7 +34,7 @@ def named(name: str) -> Case:
     return next(case for case in CASES if case.name == name)
 
 
-def container(machine: Machine, name: str) -> None:
+def container(machine: Machine, name: str, case: Case | None = None) -> None:
     """A namespace without what the kernel does later, or only once: DAD of link-local addresses, those of a first lo up.
 
     And the rules of a first VRF.
@@ -43,10 +45,17 @@ def container(machine: Machine, name: str) -> None:
     ip link add name first type vrf table 99 && ip link delete first || true
     """
     machine.run("ip", "netns", "exec", name, "sh", "-c", script)
+    if case is not None:
+        machine.run("ip", "netns", "exec", name, "sh", "-ec", case.inside)
 
 
 def chain(agent: Agent, case: Case, container: str = "c1") -> None:
     """ADD of the plugins that come before the case's own."""
+    result: dict[str, Any] = {}
+    for config in case.first:
+        ended = agent.plugin(config["type"], "ADD", {**config, **result}, container=container, ifname="net0")
+        assert ended.status == 0, ended
+        result = {"prevResult": ended.json}
     agent.previous.pop(container, None)
     for config in case.after:
         ended = agent.plugin(config["type"], "ADD", {**config, **previous(agent, container)}, container=container)
@@ -58,6 +67,9 @@ def unchain(agent: Agent, case: Case) -> None:
     """DEL of the same, the last first."""
     for config in reversed(case.after):
         ended = agent.plugin(config["type"], "DEL", {**config, **previous(agent, "c1")})
+        assert ended.status == 0, ended
+    for config in reversed(case.first):
+        ended = agent.plugin(config["type"], "DEL", config, ifname="net0")
         assert ended.status == 0, ended
 
 
@@ -97,6 +109,22 @@ def _run(agent: Agent, case: Case, command: str, faults: dict[str, int], extra: 
     at = {number: action for action, number in faults.items()}
     config = {**case.config, **({} if command == "GC" else previous(agent, "c1")), **(extra or {})}
     return agent.plugin(case.plugin, command, config, at, path=case.path, **options)
+
+
+def numbers(few: bool, total: Callable[[], int], first: int = 1) -> Iterable[int]:
+    """At which operations to break: each, or, of `total()`, the middle and the last; then one where nothing breaks."""
+    if not few:
+        return itertools.count(first)
+    last = total()
+    return sorted({(first + last) // 2, last, last + 1})
+
+
+def add_length(agent: Agent, case: Case) -> int:
+    """How many operations an ADD has."""
+    ended = add(agent, case)
+    assert delete(agent, case).status == 0
+    restore_shared(agent, case, pristine=False)
+    return len(ended.operations)
 
 
 def settled(agent: Agent) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from tests.faults.cases import CASES, Case
 from tests.faults.steps import (
     add,
+    add_length,
     assert_same,
     chain,
     container,
@@ -17,6 +18,7 @@ from tests.faults.steps import (
     every_case,
     every_whole_case,
     named,
+    numbers,
     over,
     restore_shared,
     settled,
@@ -27,10 +29,9 @@ from tests.faults.steps import (
 from tests.support.faulty import Agent
 
 
-def fail_at_each(agent: Agent, case: Case, pristine: bool) -> None:
-    chain(agent, case)
+def fail_at_each(agent: Agent, case: Case, pristine: bool, few: bool = False) -> None:
     before = settled(agent)
-    for number in itertools.count(1):
+    for number in numbers(few, lambda: add_length(agent, case)):
         ended = add(agent, case, fail=number)
         if not ended.hit:
             break
@@ -46,12 +47,14 @@ def fail_at_each(agent: Agent, case: Case, pristine: bool) -> None:
 @every_case
 def test_failing_on_a_pristine_machine(agent: Agent, case: Case) -> None:
     if not case.replaces:
+        chain(agent, case)
         fail_at_each(agent, case, pristine=True)
 
 
 @every_whole_case
 def test_failing_beside_another(agent: Agent, case: Case) -> None:
     stand(agent, case)
+    chain(agent, case)
     fail_at_each(agent, case, pristine=False)
     assert case.replaces or stands(agent, case)
 
@@ -62,8 +65,13 @@ def test_killed_then_deleted(agent: Agent, case: Case, namespace: str) -> None:
     stand(agent, case)
     if namespace != "gone":
         chain(agent, case)
+    kill_then_delete(agent, case, namespace)
+    assert case.replaces or stands(agent, case)
+
+
+def kill_then_delete(agent: Agent, case: Case, namespace: str, few: bool = False) -> None:
     before = settled(agent)
-    for number in itertools.count(1):
+    for number in numbers(few, lambda: _length_for(agent, case, namespace)):
         if namespace == "gone":
             chain(agent, case)
         ended = add(agent, case, kill=number)
@@ -76,23 +84,35 @@ def test_killed_then_deleted(agent: Agent, case: Case, namespace: str) -> None:
         assert deleted.status == 0, deleted
         if namespace == "gone":
             unchain(agent, case)
-            container(agent.machine, "c1")
+            container(agent.machine, "c1", case)
             agent.machine.run("sh", "-c", case.mend)
         if case.replaces:  # what forceAddress has replaced is not brought back by a DEL
             restore_shared(agent, case, pristine=False)
         assert_same(before, agent, ended, deleted)
     assert ended.status == 0, ended
-    assert case.replaces or stands(agent, case)
+
+
+def _length_for(agent: Agent, case: Case, namespace: str) -> int:
+    if namespace != "gone":
+        return add_length(agent, case)
+    chain(agent, case)
+    length = add_length(agent, case)
+    unchain(agent, case)
+    return length
 
 
 @every_whole_case
 def test_undo_killed_then_deleted(agent: Agent, case: Case) -> None:
-    """The last operation fails, and the process dies at the Nth one that takes the others back."""
     stand(agent, case)
     chain(agent, case)
+    kill_undo_then_delete(agent, case)
+
+
+def kill_undo_then_delete(agent: Agent, case: Case, few: bool = False) -> None:
+    """The last operation fails, and the process dies at the Nth one that takes the others back."""
     before = settled(agent)
     last = _last_failing(agent, case)
-    for number in itertools.count(last + 1):
+    for number in numbers(few, lambda: len(add(agent, case, fail=last).operations), last + 1):
         ended = add(agent, case, fail=last, kill=number)
         if not ended.hit:
             break

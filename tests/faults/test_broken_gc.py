@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-
 from tests.faults.cases import CASES, Case
-from tests.faults.steps import add, assert_same, chain, collect, delete, over, settled, stand, stands
+from tests.faults.steps import (
+    add,
+    add_length,
+    assert_same,
+    chain,
+    collect,
+    delete,
+    numbers,
+    over,
+    settled,
+    stand,
+    stands,
+)
 from tests.support.faulty import Agent
 
 COLLECTED = [
@@ -13,12 +23,23 @@ COLLECTED = [
 ]
 
 
+def _length(agent: Agent, case: Case) -> int:
+    """How many operations a GC has."""
+    assert add(agent, case).status == 0
+    return len(collect(agent, case, "c2").operations)
+
+
 @over(COLLECTED, "action", ("kill", "fail"))
 def test_broken_then_again(agent: Agent, case: Case, action: str) -> None:
     stand(agent, case)
     chain(agent, case)
+    break_then_again(agent, case, action)
+    assert stands(agent, case)
+
+
+def break_then_again(agent: Agent, case: Case, action: str, few: bool = False) -> None:
     before = settled(agent)
-    for number in itertools.count(1):
+    for number in numbers(few, lambda: _length(agent, case)):
         assert add(agent, case).status == 0
         ended = collect(agent, case, "c2", **{action: number})
         if ended.hit:
@@ -29,19 +50,22 @@ def test_broken_then_again(agent: Agent, case: Case, action: str) -> None:
         if not ended.hit:
             break
     assert ended.status == 0 and number > 1, ended
-    assert stands(agent, case)
 
 
 @over([case for case in COLLECTED if not case.brief])
 def test_collects_what_a_killed_add_left(agent: Agent, case: Case) -> None:
     stand(agent, case)
     chain(agent, case)
+    kill_then_collect(agent, case)
+    assert stands(agent, case)
+
+
+def kill_then_collect(agent: Agent, case: Case, few: bool = False) -> None:
     before = settled(agent)
-    for number in itertools.count(1):
+    for number in numbers(few, lambda: add_length(agent, case)):
         ended = add(agent, case, kill=number)
         again = collect(agent, case, "c2")
         assert again.status == 0, again
         assert_same(before, agent, ended, again)
         if not ended.hit:
             break
-    assert stands(agent, case)

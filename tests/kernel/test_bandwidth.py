@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -75,10 +76,11 @@ def near(result: Any) -> str:
 
 
 def queues(machine: Machine) -> str:
-    """Everything but what a link without limits has."""
+    """Everything but what a link without limits has, and the kernel's running number of an action."""
     shown = machine.run("tc", "-d", "qdisc", "show")
     filters = [machine.run("tc", "filter", "show", "dev", name, "ingress") for name in links(machine)]
-    return "".join(line for line in shown.splitlines(keepends=True) if "noqueue" not in line) + "".join(filters)
+    limits = "".join(line for line in shown.splitlines(keepends=True) if "noqueue" not in line)
+    return limits + re.sub(r"\bindex \d+ ", "", "".join(filters))
 
 
 # --- traffic

@@ -19,11 +19,8 @@ def program(version: int, suffix: str = "") -> str | None:
     """The path of iptables (ip6tables for version 6), of its `suffix` "-restore" or "-save"; None without it."""
     for folder in FOLDERS:
         path = f"{folder}/{NAMES[version]}{suffix}"
-        try:
-            posix.stat(path)
-        except OSError:
-            continue
-        return path
+        if posix.access(path, posix.F_OK):
+            return path
     return None
 
 

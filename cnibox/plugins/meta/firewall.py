@@ -90,7 +90,7 @@ class Firewall(ChainedPlugin):
         self.sandbox = self.open_sandbox()
         if not facts["addresses"]:
             return result
-        is_first = not _exists(LOCK)
+        is_first = not posix.access(LOCK, posix.F_OK)
         self._take_lock()
         older = record.of(self.request, self.name)
         if older is not None:  # of an ADD without DEL, perhaps with other addresses
@@ -276,11 +276,3 @@ class Firewall(ChainedPlugin):
 def _lock(machine: Machine) -> Lock:
     files.make_directory(machine.journal, record.STATE)
     return files.Lock(LOCK)
-
-
-def _exists(path: str) -> bool:
-    try:
-        posix.stat(path)
-    except OSError:
-        return False
-    return True

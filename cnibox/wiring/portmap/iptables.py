@@ -255,11 +255,9 @@ def _may_have_rules(machine: Machine, version: int, owner: Owner, look: bool) ->
     """Whether the container's chain is there, as far as that can be told without starting a program."""
     if not iptables.is_on_nftables(version):
         return look
-    from ...host.netlink.nft import NFPROTO_IPV4, NFPROTO_IPV6
-    from ...host.nftables import Table
     from ...host.nftables_nat import uses_of
 
-    table = Table(machine.host, NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6, "nat")
+    table = shared.table_of(machine, version)
     return any(uses_of(table, chain_of(owner, kind)) >= 0 for kind in ("DN", "SN"))
 
 

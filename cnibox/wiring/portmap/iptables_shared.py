@@ -19,6 +19,7 @@ from .mappings import SET_MARK
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...host.namespace import Machine
+    from ...host.nftables import Table
     from .mappings import Published
 
 DNAT, MASQ = "CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ"
@@ -84,13 +85,19 @@ def _masquerades(rule: str) -> bool:
     return chain.startswith("CNI-") and len(chain) == 28 and not chain[4:].strip("0123456789abcdef")
 
 
-def _by_netlink(machine: Machine, version: int, published: Published) -> set[str]:
-    """By looking at few chains and short ones only: there may be thousands of containers."""
+def table_of(machine: Machine, version: int) -> Table:
+    """Table nat, where iptables keeps it in nftables."""
     from ...host.netlink.nft import NFPROTO_IPV4, NFPROTO_IPV6
     from ...host.nftables import Table
+
+    return Table(machine.host, NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6, "nat")
+
+
+def _by_netlink(machine: Machine, version: int, published: Published) -> set[str]:
+    """By looking at few chains and short ones only: there may be thousands of containers."""
     from ...host.nftables_nat import rules_in, uses_of
 
-    table = Table(machine.host, NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6, "nat")
+    table = table_of(machine, version)
     uses = {chain: uses_of(table, chain) for chain in (DNAT, MASQ, SET_MARK)}
     there = {f":{chain}" for chain, count in uses.items() if count >= 0}
     if uses[DNAT] > 0:

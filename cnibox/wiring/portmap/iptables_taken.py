@@ -13,7 +13,7 @@ from ...host.journal import HostError
 from ...spec.address import Address
 from . import ports
 from .iptables_rules import chain_of
-from .iptables_shared import DNAT
+from .iptables_shared import DNAT, table_of
 from .mappings import Mapping
 from .taken import Lead, refuse
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...host.namespace import Machine
-    from ...host.nftables import Table
     from .mappings import Published
 
 ALWAYS_READ = 100
@@ -59,21 +58,14 @@ def require_free(machine: Machine, published: Published, version: int) -> None:
 def _uses(machine: Machine, version: int) -> int:
     from ...host.nftables_nat import uses_of
 
-    return uses_of(_table(machine, version), DNAT)
-
-
-def _table(machine: Machine, version: int) -> Table:
-    from ...host.netlink.nft import NFPROTO_IPV4, NFPROTO_IPV6
-    from ...host.nftables import Table
-
-    return Table(machine.host, NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6, "nat")
+    return uses_of(table_of(machine, version), DNAT)
 
 
 def _by_netlink(machine: Machine, published: Published, version: int, own_chain: str) -> Iterator[Lead]:
     from ...host.nftables_nat import PROTOCOLS, destination_of, entries_of, rules_in
 
     names = {number: name for name, number in PROTOCOLS.items()}
-    table, wanted = _table(machine, version), {each.host_port for each in published.of(version)}
+    table, wanted = table_of(machine, version), {each.host_port for each in published.of(version)}
     for entry in entries_of(table, DNAT, wanted):
         if entry.target == own_chain:
             continue

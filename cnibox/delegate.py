@@ -92,7 +92,8 @@ class Delegate:
         return output
 
     def _start(self, command: str) -> Process:
-        environ = {**posix.environ, b"CNI_COMMAND": command.encode()}
+        netns = self.request.netns.encode("utf-8", "surrogateescape")  # empty where the skeleton took it for gone
+        environ = {**posix.environ, b"CNI_COMMAND": command.encode(), b"CNI_NETNS": netns}
         started = time.monotonic()
         while True:
             try:

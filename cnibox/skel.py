@@ -96,14 +96,23 @@ def report_status(plugin: Plugin) -> None:
 
 
 def _guard_namespace(request: Request) -> None:
-    """Refuse the plugin's own namespace before any work; the reference notices when the host is already rewired."""
+    """Refuse the plugin's own namespace before any work; the reference notices when the host is already rewired.
+
+    For a DEL the container's namespace has gone then: /proc/<pid>/ns/net leads to the host's when another process has
+    the container's process ID. Nothing of the host's namespace may be deleted.
+    """
     if request.netns_override or request.command not in ("ADD", "DEL", "CHECK") or not request.netns:
         return
     try:
         theirs, ours = posix.stat(request.netns), posix.stat(OWN)
     except (OSError, ValueError):
         return  # whoever needs it will say what is wrong with it
-    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
+    if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+        return
+    if request.command == "DEL":
+        log.warning(f"CNI_NETNS={request.netns} is the namespace of the host by now: the container's has gone")
+        request.netns = ""
+    else:
         raise CniError(
             errors.INVALID_NETNS,
             "plugin's netns and netns from CNI_NETNS should not be the same",

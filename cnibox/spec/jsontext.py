@@ -51,6 +51,12 @@ def member(members: dict[str, object], name: str) -> object:
     return found
 
 
+def has_member(members: dict[str, object], name: str) -> bool:
+    """Whether there is such a key, whatever its case; its value may be null."""
+    wanted = name.lower()
+    return any(key.lower() == wanted for key in members)
+
+
 def keys_of(text: str, name: str) -> list[str]:
     """The keys of the text's member of that name, an object, as they stand there: also duplicates, unlike decode().
 

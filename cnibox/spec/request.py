@@ -15,7 +15,7 @@ from .errors import (
     IO_FAILURE,
     CniError,
 )
-from .jsontext import member
+from .jsontext import has_member, member
 from .result import Result
 
 TYPE_CHECKING = False
@@ -172,18 +172,19 @@ class Request:
     def valid_attachments(self) -> list[tuple[str, str]] | None:
         """What GC must keep, as (container ID, interface name). CniError 7 if garbled.
 
-        None if the runtime did not say: nothing may be collected then. An empty list says that none is valid.
+        None if neither key is there: nothing may be collected then. An empty list, or null, says that none is valid:
+        libcni sends null for a list without elements.
         """
         kept: dict[tuple[str, str], None] | None = None
         for key in _ATTACHMENT_KEYS:  # if both are there, what either lists is kept
-            given = member(self.config, key)
-            if given is None:
+            if not has_member(self.config, key):
                 continue
-            if not isinstance(given, list):
+            given = member(self.config, key)
+            if given is not None and not isinstance(given, list):
                 text = f'option "{key}": must be a list, not {jsontext.quoted(given)}'
                 raise CniError(INVALID_CONFIG, text)
             kept = kept or {}
-            for index, entry in enumerate(given):
+            for index, entry in enumerate(given or ()):
                 kept[_attachment(entry, f"{key}[{index}]")] = None
         return None if kept is None else list(kept)
 

@@ -100,8 +100,8 @@ def delete(agent: Agent, case: Case, netns: str | None = None, **faults: int) ->
 
 
 def collect(agent: Agent, case: Case, *containers: str, **faults: int) -> Run:
-    """GC, for which these containers' attachments are valid."""
-    valid = [{"containerID": name, "ifname": "eth0"} for name in containers]
+    """GC, for which these containers' attachments are valid; for none libcni sends null."""
+    valid = [{"containerID": name, "ifname": "eth0"} for name in containers] or None
     return _run(agent, case, "GC", faults, {"cni.dev/valid-attachments": valid})
 
 
@@ -159,4 +159,6 @@ def restore_shared(agent: Agent, case: Case, pristine: bool) -> None:
         for family in ip ip6; do nft delete table $family nat; nft delete table $family cni_hostport; done
         echo 0 > /proc/sys/net/ipv4/conf/cni0/route_localnet
         """
+    if pristine and case.plugin == "firewall" and not case.firewalld:
+        script = "nft flush ruleset"
     agent.machine.run("sh", "-c", script, check=False)

@@ -73,3 +73,15 @@ def carry_on(agent: Agent, case: Case, few: bool = False) -> None:
         missing = length - len(ended.operations)
         assert missing <= 1, f"{ended}\nwithout a fault:\n{unbroken}"  # the record is kept: the attachment is not gone
         assert delete(agent, case).status == 0
+
+
+@over([case for case in CASES if case.plugin != "loopback" and not case.replaces])
+def test_path_leads_to_the_namespace_of_the_host(agent: Agent, case: Case) -> None:
+    """A recycled process ID: the host's links are not touched, and all else goes as with an empty CNI_NETNS."""
+    chain(agent, case)
+    before = settled(agent)
+    assert add(agent, case).status == 0
+    ended = delete(agent, case, "/proc/self/ns/net")
+    assert (ended.status, ended.stdout) == (0, ""), ended
+    restore_shared(agent, case, pristine=True)
+    assert_same(before, agent, ended)

@@ -12,6 +12,7 @@ from tests.faults.steps import (
     delete,
     numbers,
     over,
+    restore_shared,
     settled,
     stand,
     stands,
@@ -69,3 +70,14 @@ def kill_then_collect(agent: Agent, case: Case, few: bool = False) -> None:
         assert_same(before, agent, ended, again)
         if not ended.hit:
             break
+
+
+@over(COLLECTED)
+def test_null_says_that_no_attachment_is_valid(agent: Agent, case: Case) -> None:
+    chain(agent, case)
+    before = settled(agent)
+    assert add(agent, case).status == 0
+    ended = collect(agent, case)
+    assert (ended.status, ended.stdout) == (0, ""), ended
+    restore_shared(agent, case, pristine=True)
+    assert_same(before, agent, ended)

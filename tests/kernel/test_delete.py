@@ -64,6 +64,19 @@ def test_plain_file_in_place_of_the_namespace(machine: Machine, config: dict[str
 
 
 @every_network
+def test_path_leads_to_the_namespace_of_the_host(machine: Machine, config: dict[str, Any]) -> None:
+    """/proc/<pid>/ns/net of a container whose process ID another process has by now."""
+    attach(machine, config)
+    machine.run("ip", "netns", "delete", "c1")
+    machine.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "uplink")  # the host's own
+    ended = delete(machine, config, netns="/proc/self/ns/net")
+    assert (ended.status, ended.stdout) == (0, ""), ended
+    assert "eth0" in links(machine)
+    machine.run("ip", "link", "delete", "eth0")
+    assert nothing_left(machine)
+
+
+@every_network
 def test_twice_and_never_added(machine: Machine, config: dict[str, Any]) -> None:
     assert_deleted(machine, config)
     attach(machine, config)

@@ -366,7 +366,7 @@ class TestValidAttachments:
     @pytest.mark.parametrize(
         ("given", "kept"),
         [
-            (None, None),
+            (None, []),
             ([], []),
             ([{"containerID": "a", "ifname": "eth0"}], [("a", "eth0")]),
             ([{"containerid": "a", "ifName": "eth0", "more": 1}], [("a", "eth0")]),
@@ -377,6 +377,11 @@ class TestValidAttachments:
 
     def test_are_unknown_if_the_runtime_does_not_say(self) -> None:
         assert ask(CNI_COMMAND="GC").valid_attachments is None
+
+    def test_are_those_of_one_spelling_if_the_other_is_null(self) -> None:
+        for null, listed in (self.KEYS, self.KEYS[::-1]):
+            config = with_(**{null: None, listed: [{"containerID": "a", "ifname": "eth0"}]})
+            assert ask(config=config, CNI_COMMAND="GC").valid_attachments == [("a", "eth0")]
 
     def test_are_all_that_either_spelling_lists(self) -> None:
         lists = [[{"containerID": c, "ifname": "eth0"} for c in ids] for ids in ("ab", "bc")]

@@ -22,6 +22,8 @@ _NUMBER = "0123456789+-.eE"
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _HEX = "0123456789abcdefABCDEF"
 
+_COMMENTS = ("//", "/*", "#")
+
 # Stands behind the text while it is decoded: no rule allows it, so no function needs to test for the end.
 _END = "\0"
 
@@ -104,10 +106,12 @@ def quoted(value: object, limit: int = 60) -> str:
 # place behind it. The loops that skip white space stand inline in the containers: a call would cost more.
 
 
-def _malformed(text: str, at: int, expected: str, end: int = 0) -> ValueError:
+def _malformed(text: str, at: int, expected: str, end: int = 0, *, in_string: bool = False) -> ValueError:
     """What was expected at a place, and what is there: one character, or what reaches to `end`."""
     line = text.count("\n", 0, at) + 1
     column = at - text.rfind("\n", 0, at)
+    if not in_string and text.startswith(_COMMENTS, at):
+        return ValueError(f"line {line}, column {column}: JSON has no comments: remove what begins here")
     found = "the text ends here" if at >= len(text) - 1 else f"not {text[at : min(end or at + 1, at + 40)]!r}"
     return ValueError(f"line {line}, column {column}: {expected}, {found}")
 
@@ -230,7 +234,7 @@ def _escape(text: str, at: int) -> tuple[str, int]:
     if text[at] in _ESCAPES:
         return _ESCAPES[text[at]], at + 1
     if text[at] != "u":
-        raise _malformed(text, at, 'expected one of "\\/bfnrtu behind the backslash')
+        raise _malformed(text, at, 'expected one of "\\/bfnrtu behind the backslash', in_string=True)
     code = _four_hex(text, at + 1)
     at += 5
     if not 0xD800 <= code <= 0xDFFF:
@@ -245,7 +249,7 @@ def _escape(text: str, at: int) -> tuple[str, int]:
 def _four_hex(text: str, at: int) -> int:
     digits = text[at : at + 4]
     if len(digits) < 4 or digits.strip(_HEX):
-        raise _malformed(text, at, "expected four hexadecimal digits behind \\u")
+        raise _malformed(text, at, "expected four hexadecimal digits behind \\u", in_string=True)
     return int(digits, 16)
 
 

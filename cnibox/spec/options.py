@@ -189,6 +189,18 @@ IpOrPrefix = Kind(
     _ip_or_prefix,
 )
 
+
+
+def template_of(kind: Kind) -> Kind:
+    """The same kind of address for a template: text with a character that no address has, such as "$IP", is unset."""
+
+    def parse(value: Any) -> Any:
+        is_placeholder = isinstance(value, str) and value.strip("0123456789abcdefABCDEF:./") != ""
+        return None if is_placeholder or value == "" else kind.parse(value)
+
+    return Kind(f"{kind.describe()}, or a placeholder", {"type": "string"}, parse)
+
+
 # -> dict of str to str
 Mapping = Kind(
     "an object whose values are strings",
@@ -247,7 +259,7 @@ class ListOf(Kind):
         return self._items(value, self.kind.parse)
 
     def _list_of_text(self, text: str) -> list[Any]:
-        return self._items(text.split(",") if text else [], self.kind.parse_text)
+        return self._items([item.strip() for item in text.split(",")] if text else [], self.kind.parse_text)
 
     def _items(self, items: list[Any], parse: Callable[[Any], Any]) -> list[Any]:
         parsed = []

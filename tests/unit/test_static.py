@@ -57,9 +57,32 @@ def test_cni_args_add_and_the_others_replace() -> None:
     assert ips({"addresses": TWO}, args, **named, **runtime) == [("10.6.0.5/16", ""), ("fd00::6/64", "")]
 
 
+@pytest.mark.parametrize("address", [None, "", "x.x.x.x/24", "$IP", "{{ .Address }}", "10.1.2.<n>/24"])
+@pytest.mark.parametrize(
+    ("args", "config", "gateways"),
+    [
+        ("IP=10.9.0.5/16 , fd00::5/64; GATEWAY= fd00::1 ,10.9.0.1".replace("; ", ";"), {}, ("10.9.0.1", "fd00::1")),
+        ("", {"args": {"cni": {"ips": ["10.9.0.5/16", "fd00::5/64"]}}}, ("", "")),
+        ("", {"runtimeConfig": {"ips": ["10.9.0.5/16", "fd00::5/64"]}}, ("", "")),
+    ],
+)
+def test_placeholders_of_a_template(address: str | None, args: str, config: Any, gateways: tuple[str, str]) -> None:
+    """ADD gives the runtime's addresses; STATUS has none; an ADD without them says what is missing."""
+    ipam = {"addresses": [{"address": address, "gateway": "$GATEWAY"}]}
+    assert ips(ipam, args, **config) == [("10.9.0.5/16", gateways[0]), ("fd00::5/64", gateways[1])]
+    plugin("STATUS", ipam).status()
+    with pytest.raises(CniError, match=r'"ipam.addresses\[0\].address" of static: there is no address') as caught:
+        plugin("ADD", ipam).add()
+    assert caught.value.code == 7 and "CNI_ARGS" in caught.value.details
+
+
+def test_real_addresses_of_a_template_stay_beside_those_of_cni_args() -> None:
+    mixed = {"addresses": [*TWO, {"address": "$IP"}]}
+    assert [address for address, _ in ips(mixed, "IP=10.9.0.5/16")] == ["10.1.2.3/24", "fd00::3/64", "10.9.0.5/16"]
+
+
 WRONG: list[tuple[int, dict[str, Any], str, str]] = [
     (7, {"addresses": [{"address": "10.1.2.3"}]}, "", "ipam.addresses[0].address"),
-    (7, {"addresses": [{"gateway": "10.1.2.3"}]}, "", "ipam.addresses[0].address"),
     (
         7,
         {"addresses": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1/24"}]},

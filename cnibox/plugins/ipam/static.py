@@ -2,8 +2,8 @@
 
 {"type": "static", "addresses": [{"address": "10.1.2.3/24", "gateway": "10.1.2.1"}]}
 
-Nothing is kept, and nothing is looked up: that two containers have the same address is the configuration's
-affair.
+Nothing is kept: whether two containers have the same address is not checked. An address may be a placeholder, such as
+"" or "$IP", if the runtime gives the real ones (CNI_ARGS, args.cni.ips, runtimeConfig.ips).
 """
 
 from __future__ import annotations
@@ -12,18 +12,14 @@ from ...plugin import Plugin
 from ...spec import errors
 from ...spec.errors import CniError
 from ...spec.jsontext import member
-from ...spec.options import Ip, ListOf, Option, Options, Prefix, Record
+from ...spec.options import Ip, ListOf, Option, Options, Prefix, Record, template_of
 from ...spec.result import IpConfig, Result
 from ...spec.versions import at_least
 from ...wiring import ipam
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 ADDRESS = Options(
-    Option("address", Prefix, required=True, help="with the length of its prefix"),
-    Option("gateway", Ip, help="of the routes that name none"),
+    Option("address", template_of(Prefix), help="address with prefix length, or a placeholder"),
+    Option("gateway", template_of(Ip), help="gateway of the routes that name none"),
 )
 
 
@@ -76,7 +72,7 @@ class Static(Plugin):
                 )
 
     def status(self) -> None:
-        self._addresses()
+        self._addresses()  # without those of a template: the runtime gives them to ADD only
 
     def _addresses(self) -> list[IpConfig]:
         """What the interface gets. As in the reference, args.cni.ips replaces all, runtimeConfig.ips that."""
@@ -84,7 +80,13 @@ class Static(Plugin):
             advice = 'add "ipam": {"type": "static", "addresses": [...]}'
             raise CniError(errors.INVALID_CONFIG, "IPAM config missing 'ipam' key", advice)
         option = self.option
-        addresses = [IpConfig(each.address, each.gateway) for each in option.addresses]
+        is_template = bool(option.IP or option.ips) or self.request.command == "STATUS"
+        for index, each in enumerate(option.addresses):
+            if each.address is None and not is_template:
+                text = f'option "ipam.addresses[{index}].address" of {self.name}: there is no address'
+                advice = "write one such as 10.1.2.3/24, or let the runtime give it (IP in CNI_ARGS, runtimeConfig.ips)"
+                raise CniError(errors.INVALID_CONFIG, text, advice)
+        addresses = [IpConfig(each.address, each.gateway) for each in option.addresses if each.address is not None]
         for address in option.IP:
             inside = [gateway for gateway in option.GATEWAY if address.contains(gateway)]
             addresses.append(IpConfig(address, inside[-1] if inside else None))

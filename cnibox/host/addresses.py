@@ -61,6 +61,13 @@ def of(namespace: Namespace, link: Link, *families: int) -> list[Assigned]:
     return [address for address in found if address.index == link.index]
 
 
+def of_host(namespace: Namespace, version: int) -> list[str]:
+    """All addresses of the namespace itself, without prefix length; IPv6 without link-local ones."""
+    body = {"family": AF_INET if version == 4 else AF_INET6, "attrs": []}
+    found = map(Assigned, namespace.dump(f"{namespace.ip} -{version} address show", rtnl.RTM_GETADDR, body))
+    return [each.text.partition("/")[0] for each in found if version == 4 or each.scope != RT_SCOPE_LINK]
+
+
 def add(
     namespace: Namespace,
     link: Link,

@@ -17,7 +17,8 @@ _SUBSYSTEM = 1 << 8
 IPCTNL_MSG_CT_NEW, IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE = _SUBSYSTEM, _SUBSYSTEM + 1, _SUBSYSTEM + 2
 
 # Bits of a filter's flags: what of the tuple is compared (net/netfilter/nf_conntrack_netlink.c).
-CTA_FILTER_F_CTA_PROTO_NUM, CTA_FILTER_F_CTA_PROTO_DST_PORT = 1 << 3, 1 << 5
+CTA_FILTER_F_CTA_IP_SRC, CTA_FILTER_F_CTA_IP_DST, CTA_FILTER_F_CTA_PROTO_NUM = 1 << 0, 1 << 1, 1 << 3
+CTA_FILTER_F_CTA_PROTO_SRC_PORT, CTA_FILTER_F_CTA_PROTO_DST_PORT = 1 << 4, 1 << 5
 
 TABLES: dict[str, Any] = {
     "connection": (

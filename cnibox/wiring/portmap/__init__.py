@@ -6,7 +6,7 @@ DEL cleans up after the other's ADD. Both modules have the same functions; only 
 
 from __future__ import annotations
 
-from ...host import links, routes, sysctl
+from ...host import addresses, links, routes, sysctl
 from ...plugin import Attempts
 
 TYPE_CHECKING = False
@@ -14,12 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from ...host.conntrack import Connection
     from ...host.links import Link
     from ...host.namespace import Machine
     from ...spec.address import Cidr
     from ..owner import Owner
-    from .mappings import Published
+    from .mappings import Mapping, Published
 
 BRIDGE_CALLS = {4: "net/bridge/bridge-nf-call-iptables", 6: "net/bridge/bridge-nf-call-ip6tables"}
 
@@ -107,39 +106,32 @@ def needs_whole_subnet(machine: Machine, address: Cidr, way: Link | None) -> boo
 
 
 def forget_flows(machine: Machine, published: Published, of_others: bool) -> None:
-    """Let UDP flows to the published ports be looked at anew: who goes on sending would keep an old flow for ever.
+    """Delete the tracked UDP flows to the published ports: a client that keeps sending keeps its old flow for ever.
 
-    of_others: those to addresses of the host that do not lead to the container yet, as there may be before ADD; else
-    those that do, as there are before DEL. Nothing else that is forwarded to such a port is touched.
+    of_others: those to the host's addresses, which may lead elsewhere before ADD; else those to which the container
+    replies, before DEL. Other flows to the same port numbers stay.
     """
     attempt = Attempts()
     for version in published.versions:
-        if published.udp_ports(version):
-            attempt(_forget_flows, machine, published, version, of_others)
+        mappings = [each for each in published.of(version) if each.protocol == "udp"]
+        if mappings:
+            attempt(_forget_flows, machine, published, version, mappings, of_others)
     attempt.finish()
 
 
-def _forget_flows(machine: Machine, published: Published, version: int, of_others: bool) -> None:
+def _forget_flows(
+    machine: Machine, published: Published, version: int, mappings: list[Mapping], of_others: bool
+) -> None:
     from ...host import conntrack
 
-    own, ports = str(published.addresses[version].address), published.udp_ports(version)
-    hosts: dict[str, bool] = {}
-
-    def is_meant(flow: Connection) -> bool:
-        if (flow.answers_from == own) == of_others or not _is_published(published, version, flow):
-            return False
-        if of_others and flow.dst not in hosts:
-            hosts[flow.dst] = routes.is_local(machine.host, flow.dst)
-        return not of_others or hosts[flow.dst]
-
-    conntrack.forget(machine.host, version, ports, is_meant, f"to host port {', '.join(map(str, sorted(ports)))}")
-
-
-def _is_published(published: Published, version: int, flow: Connection) -> bool:
-    return any(
-        each.protocol == "udp" and each.host_port == flow.port and str(each.destination or flow.dst) == flow.dst
-        for each in published.of(version)
-    )
+    own = str(published.addresses[version].address)
+    locals_ = addresses.of_host(machine.host, version) if of_others else []
+    flows = []
+    for each in mappings:
+        server = None if of_others else (own, each.container_port)
+        targets = [str(each.destination)] if each.destination is not None else locals_ if of_others else [""]
+        flows += [conntrack.UdpFlows(each.host_port, target, server) for target in targets]
+    conntrack.forget(machine.host, version, flows)
 
 
 def _backend(name: str) -> ModuleType:

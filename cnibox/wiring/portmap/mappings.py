@@ -109,9 +109,6 @@ class Published:
         address = self.addresses[version]
         return address.network if version in self.whole_subnet else address.host
 
-    def udp_ports(self, version: int) -> set[int]:
-        return {each.host_port for each in self.of(version) if each.protocol == "udp"}
-
     def facts(self) -> dict[str, Any]:
         """For the record."""
         return {

@@ -31,7 +31,20 @@ def main(program: str, arguments: list[str], operator: Callable[[], int]) -> int
     if not name and _is_stray(program):
         sys.stderr.write(f"{_no_plugin(program)}\nThe commands for people are under the name cnibox.\n")
         return 1
+    _prepare_commands()
     return operator()
+
+
+def _prepare_commands() -> None:
+    """Ctrl-C ends a command while it is still being imported; and no file that is opened becomes its stdout."""
+    import _signal  # type: ignore[import-not-found]
+
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    for fd in range(3):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            posix.open("/dev/null", posix.O_RDONLY)  # gets the lowest number, this one; writing to it fails
 
 
 def _by_runtime() -> bool:

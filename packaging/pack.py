@@ -1,7 +1,8 @@
 """pack.py BUNDLE TARGET: cnibox and its own __main__.py in front of what shiv has bundled; the one file.
 
     __main__.py      packaging/zip_main.py: decides which way to go
-    cnibox/          imported from here, by plugins and by the operator's commands; plugins compiled, too
+    cnibox/          imported from here, by plugins and by the operator's commands; compiled, too
+    systemd/         the units that `install --units` writes
     _bootstrap/      shiv's; unpacks site-packages and imports cnibox.cli
     site-packages/   what only the operator's commands import
     environment.json
@@ -50,12 +51,9 @@ def own() -> dict[str, bytes]:
     for folder in {folder for name in files for folder in Path(name).parents} - {Path()}:
         if f"{folder}/__init__.py" not in files:
             sys.exit(f"pack.py: {folder}/__init__.py is missing")
-    compiled = {
-        f"{name}c": pyc(name, text)
-        for name, text in files.items()
-        if not name.startswith(("cnibox/cli/", "cnibox/runtime/"))
-    }
-    return {"__main__.py": Path("packaging/zip_main.py").read_bytes(), **files, **compiled}
+    compiled = {f"{name}c": pyc(name, text) for name, text in files.items()}
+    units = {f"systemd/{path.name}": path.read_bytes() for path in Path("packaging/systemd").iterdir()}
+    return {"__main__.py": Path("packaging/zip_main.py").read_bytes(), **files, **compiled, **units}
 
 
 def pyc(name: str, text: bytes) -> bytes:

@@ -1,75 +1,35 @@
-"""The operator's commands: what a person runs under the name `cnibox`."""
+"""The operator's commands: what a person runs under the name `cnibox`.
+
+Here is what holds for all of them: the standard streams, signals, and that no command ends in a traceback.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
-import click
-
-from .. import __version__
 from ..main import plugin_meant
-from ..registry import PLUGINS
-from .install import install
-from .leases import leases, reclaim
-from .plugins import help_plugin, list_plugins
-from .repair import repair
-
-
-class Commands(click.Group):
-    """A group whose help ends with the table of plugins."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Plugins"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in PLUGINS.items()])
-        super().format_epilog(ctx, formatter)
-
-
-@click.group(
-    cls=Commands,
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`cnibox PLUGIN < conf` is the plugin, as a symlink of that name would be.",
-)
-@click.version_option(__version__, prog_name="cnibox")
-@click.pass_context
-def commands(ctx: click.Context) -> None:
-    """Every CNI plugin in one file."""
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
-
-
-commands.add_command(install)
-commands.add_command(leases)
-commands.add_command(list_plugins)
-commands.add_command(help_plugin)
-commands.add_command(reclaim)
-commands.add_command(repair)
+from . import failure, output
 
 
 def run() -> int:
-    """Run the command that sys.argv names; errors of the system are told to people, without a traceback."""
-    # Ours (see packaging/zip_main.py), no business of the processes that we start.
-    os.environ.pop("SHIV_ROOT", None)
-    plugin, arguments = plugin_meant(sys.argv[0], sys.argv[1:])
-    if plugin:  # and --help, or it would run
-        arguments = ["help", plugin]
+    """Run the command that sys.argv names; the return value is the exit status."""
+    unpacked = os.environ.pop("SHIV_ROOT", "")  # of packaging/zip_main.py, not of the processes that we start
+    command = ""
     try:
-        commands.main(arguments, prog_name="cnibox", standalone_mode=False)
-        sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        click.echo("Aborted.", err=True)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads on; nothing more to say at exit either
-        return 1
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {place}{error.strerror or error}", err=True)
-        return 1
-    return 0
+        output.prepare()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the commands clean up behind themselves
+        plugin, arguments = plugin_meant(sys.argv[0], sys.argv[1:])
+        if plugin:  # and --help, or it would run
+            arguments = ["help", plugin]
+        from .commands import commands  # the first import of click
+
+        command = arguments[0] if arguments and arguments[0] in commands.commands else ""
+        status = commands.main(arguments, prog_name="cnibox", standalone_mode=False)
+        output.finish()
+        return status if isinstance(status, int) else 0
+    except BaseException as error:
+        if unpacked and f"{__name__}.commands" not in sys.modules and isinstance(error, Exception):
+            raise  # what is unpacked is broken: zip_main.py takes the same from the file itself
+        return failure.report(command, error)

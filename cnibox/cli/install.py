@@ -1,7 +1,4 @@
-"""`cnibox install DIR`: the file itself, stamped for an interpreter, and a symlink for each plugin.
-
-Every file and link appears by a rename: whoever runs a plugin meanwhile has the old one or the new one.
-"""
+"""`cnibox install DIR`: the file itself, stamped for an interpreter, and a symlink for each plugin."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import inspect
 import io
 import marshal
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -21,39 +19,66 @@ import click
 from .. import __version__
 from ..registry import PLUGINS
 from . import stamp
+from .placing import File, Link, Part, check_folder, put_in_place
 
 FILE = "cnibox"
-OF_PEOPLE = ("cnibox/cli/", "cnibox/runtime/", "cnibox/__main__.py")
+OF_PEOPLE = ("cnibox/cli/", "cnibox/__main__.py")
 """What no plugin imports."""
+
+UNITS = "systemd/"
+"""The folder of systemd's units in the zip."""
+COMMAND_IN_UNITS = "/usr/local/bin/cnibox"
+"""The command's path in packaging/systemd; `install --units` puts the installed file's path there."""
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--link", metavar="FOLDER", type=click.Path(path_type=Path), help="Also link FOLDER/cnibox to the file.")
+@click.option(
+    "--units",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Also write the systemd units that run `cnibox repair` after a firewall's reload, for /etc/systemd/system.",
+)
 @click.option(
     "--python", metavar="PATH", help="The interpreter that runs the plugins. Default: the one that runs this."
 )
 @click.option("--force", is_flag=True, help="Replace files that are not cnibox's, such as the Go plugins.")
-def install(directory: Path, python: str | None, force: bool) -> None:
+def install(directory: Path, link: Path | None, units: Path | None, python: str | None, force: bool) -> None:
     """Copy this file to DIRECTORY, with a symlink for each plugin.
 
-    The copy is stamped: the plugins are compiled ahead for the interpreter. When that changes its version
-    the plugins still run, slower, until the next install.
+    DIRECTORY is made if it is missing. The copy is stamped: the plugins are compiled ahead for the interpreter. When
+    that changes its version the plugins still run, slower, until the next install.
+
+    Do not put DIRECTORY in front of PATH: its plugin `bridge` would hide the command bridge(8) of iproute2, and so
+    with others. For people there is --link.
+
+    \b
+    Example:
+    cnibox install /opt/cni/bin --link /usr/local/bin --units /etc/systemd/system
     """
     archive = _own_archive()
-    _check_directory(directory)
-    _check_targets(directory, force)
+    directory = _whole(directory)
     content, description = _stamped(archive, python or sys.executable)
-    report = []
-    try:
-        target = directory / FILE
-        report.append(_line(target, _install_file(target, content), description))
-        for name in PLUGINS:
-            link = directory / name
-            report.append(_line(link, _install_link(link), f"-> {FILE}"))
-        _sync(directory)
-    finally:
-        # Told at the end: a reader that goes away, such as head, must not leave half a farm.
-        click.echo("\n".join(report))
+    command = directory / FILE
+    parts: list[Part] = [File(command, content, description, try_out=_try_out)]
+    parts += [Link(directory / name, FILE) for name in PLUGINS]
+    if link is not None and link.resolve() != directory.resolve():
+        parts.append(Link(_whole(link) / FILE, str(command)))
+    if units is not None:
+        parts += [_unit(_whole(units) / name, text) for name, text in _units(archive, command).items()]
+    check_folder(directory, runs=True)
+    _check_targets([part.path for part in parts], force)
+    put_in_place(parts)
+
+
+def _whole(path: Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
+def _unit(path: Path, text: str) -> File:
+    name = path.name.replace("@.service", "@nftables").removesuffix(".service")
+    return File(path, text.encode(), f"to use it: systemctl enable --now {name}", mode=0o644)
 
 
 def _own_archive() -> Path:
@@ -66,30 +91,15 @@ def _own_archive() -> Path:
     return Path(archive)
 
 
-def _check_directory(directory: Path) -> None:
-    if not directory.exists():
-        raise click.ClickException(f"{directory} does not exist; make it first: mkdir -p {directory}")
-    if not directory.is_dir():
-        raise click.ClickException(f"{directory} is not a directory")
-    flags = os.statvfs(directory).f_flag
-    if flags & os.ST_NOEXEC:
-        raise click.ClickException(f"{directory} is on a file system mounted noexec: nothing could run from there")
-    if flags & os.ST_RDONLY:
-        raise click.ClickException(f"{directory} is on a file system mounted read-only")
-    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
-        root = "" if os.geteuid() == 0 else "; try it as root"
-        raise click.ClickException(f"{directory}: permission denied{root}")
-
-
-def _check_targets(directory: Path, force: bool) -> None:
+def _check_targets(targets: list[Path], force: bool) -> None:
     """Refuse before anything is changed, and name all that stands in the way."""
-    foreign = [path for name in (FILE, *PLUGINS) if not _is_ours(path := directory / name)]
+    foreign = [path for path in targets if not _is_ours(path)]
     folders = [path for path in foreign if path.is_dir() and not path.is_symlink()]
     if folders:
         raise click.ClickException(f"{', '.join(map(str, folders))}: a directory is in the way")
     if foreign and not force:
         raise click.ClickException(
-            f"{', '.join(map(str, foreign))}: not cnibox's. Nothing was changed; --force replaces them."
+            f"{', '.join(map(str, foreign))}: not cnibox's; nothing was changed, --force replaces them"
         )
 
 
@@ -99,6 +109,8 @@ def _is_ours(path: Path) -> bool:
         return path.readlink().name.startswith(FILE)
     if not os.path.lexists(path):
         return True
+    if path.suffix == ".service":
+        return path.is_file() and b"cnibox repair" in path.read_bytes()
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -143,7 +155,8 @@ def _compile(archive: Path, python: str) -> tuple[str, str, bytes]:
         executable, version, code = marshal.loads(done.stdout)
     except (EOFError, ValueError, TypeError):
         complaint = done.stderr.decode(errors="replace").strip()
-        raise click.ClickException(f"{path} is no Python that can run cnibox (3.11 or newer)\n{complaint}") from None
+        reason = f": {complaint.splitlines()[-1]}" if complaint else ""
+        raise click.ClickException(f"{path} is no Python that can run cnibox (3.11 or newer){reason}") from None
     if not executable.startswith("/") or any(character.isspace() for character in executable):
         raise click.ClickException(f"{executable!r}: a script's first line cannot name this path")
     return executable, version, code
@@ -168,34 +181,14 @@ def _zip_of(content: bytes) -> bytes:
     return content[end - size - offset :]
 
 
-def _install_file(target: Path, content: bytes) -> str:
-    if not target.is_symlink() and target.is_file() and target.read_bytes() == content:
-        target.chmod(0o755)
-        return "unchanged"
-    found = os.path.lexists(target)
-    temporary = _temporary(target)
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), 0o755)
-            file.flush()
-            os.fsync(file.fileno())
-        _try_out(temporary)
-        temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return "replaced" if found else "installed"
-
-
-def _install_link(link: Path) -> str:
-    if link.is_symlink() and link.readlink() == Path(FILE):
-        return "unchanged"
-    found = os.path.lexists(link)
-    temporary = _temporary(link)
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(FILE)
-    temporary.rename(link)
-    return "replaced" if found else "installed"
+def _units(archive: Path, command: Path) -> dict[str, str]:
+    """{name: text} of the units, which run that command."""
+    if not re.fullmatch(r"[\w/.+@:-]+", str(command), re.ASCII):
+        raise click.ClickException(f"{command}: --units takes no blanks or special characters in DIRECTORY's path")
+    with zipfile.ZipFile(archive) as content:
+        names = [name for name in content.namelist() if name.startswith(UNITS)]
+        texts = {name.removeprefix(UNITS): content.read(name).decode() for name in names}
+    return {name: text.replace(COMMAND_IN_UNITS, str(command)) for name, text in texts.items()}
 
 
 def _try_out(file: Path) -> None:
@@ -204,23 +197,7 @@ def _try_out(file: Path) -> None:
     try:
         done = subprocess.run(command, env={"CNI_COMMAND": "VERSION"}, capture_output=True, check=False)
     except OSError as error:
-        raise click.ClickException(f"{file} cannot be run: {error.strerror}. Nothing was changed.") from None
+        raise click.ClickException(f"{file} cannot be run: {error.strerror}; nothing was changed") from None
     if done.returncode != 0 or b"supportedVersions" not in done.stdout:
         said = (done.stderr or done.stdout).decode(errors="replace").strip()
-        raise click.ClickException(f"the new file does not answer VERSION. Nothing was changed. It says:\n{said}")
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _line(path: Path, what: str, detail: str) -> str:
-    return f"{path!s:<40} {what:<9} {detail}"
+        raise click.ClickException(f"the new file does not answer VERSION, nothing was changed; it says: {said}")

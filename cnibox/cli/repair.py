@@ -7,11 +7,11 @@ import sys
 import click
 
 from .. import record, registry
-from ..host.journal import HostError
 from ..host.namespace import Machine
 from ..record import Record
-from ..spec.errors import CniError
+from ..spec.errors import IO_FAILURE, CniError
 from ..wiring.attachment import AttachmentPlugin, namespace_of
+from . import failure, output
 
 
 @click.command()
@@ -24,31 +24,36 @@ def repair(quiet: bool) -> None:
     on record in /run/cnibox; what is missing of it is put back, in the order in which it was made.
     """
     machine, failures, count = Machine(sys.argv[0]), 0, 0
-    for found in record.everything():
-        who = f"{found.container_id} {found.ifname} (network {found.network}, {found.plugin})"
+    everything = record.everything()
+    short = output.shortened({each.container_id for each in everything})
+    for each in everything:
+        who = f"{short[each.container_id]} {each.ifname} (network {each.network}, {each.plugin})"
         try:
-            done = repaired(machine, found)
-        except (CniError, HostError) as error:
-            click.echo(f"{who}: {error}", err=True)
+            done = repaired(machine, each)
+        except Exception as error:  # one garbled record must not keep the others from their rules
+            output.complain(f"{who}: {failure.why(error)}")
             failures += 1
             continue
         count += len(done)
         for words in done:
-            click.echo(f"{who}: {words}")
+            output.say(f"{who}: {words}")
     if not (quiet or count or failures):
-        click.echo("nothing was missing")
+        output.say("nothing was missing" if everything else f"no attachments are on record in {record.ATTACHMENTS}")
     if failures:
         raise click.ClickException(f"{failures} attachment{'s' * (failures > 1)} could not be repaired")
 
 
-def repaired(machine: Machine, found: Record) -> list[str]:
+def repaired(machine: Machine, attachment: Record) -> list[str]:
     """What was put back of one attachment; nothing of one whose container is gone."""
-    plugin = registry.load(found.plugin) if found.plugin in registry.PLUGINS else None
+    plugin = registry.load(attachment.plugin) if attachment.plugin in registry.PLUGINS else None
     if plugin is None or not issubclass(plugin, AttachmentPlugin):
         return []
-    sandbox = namespace_of(machine, found)
+    if "namespace" not in attachment.facts and attachment.is_there():  # each plugin writes it
+        advice = "attach the container again, or remove the file if the container is gone"
+        raise CniError(IO_FAILURE, f"its record {attachment.path} is garbled, its rules are not known", advice)
+    sandbox = namespace_of(machine, attachment)
     if sandbox is None:
         return []
     sandbox.close()
-    with found.lock():  # an ADD or a DEL of the container is under way until we have it
-        return plugin.repair(machine, found) if found.is_there() else []
+    with attachment.lock():  # an ADD or a DEL of the container is under way until we have it
+        return plugin.repair(machine, attachment) if attachment.is_there() else []

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from cnibox.cli.leases import leases, reclaim
 from tests.support.leases import Rig
+from tests.support.machine import Machine
 
 
 @pytest.fixture
@@ -44,6 +45,22 @@ def test_the_list(rig: Rig) -> None:
         "10.2.0.2 net2 c2 eth0",
     ]
     assert len(table(run(rig, leases, "net2"))) == 2
+
+
+@pytest.mark.parametrize("words", [["leases"], ["leases", "--data-dir", "/var/lib/cni/networks"]])
+def test_a_fresh_machine_has_none(machine: Machine, words: list[str]) -> None:
+    assert machine.run(f"{machine.farm}/cnibox", *words) == "no leases in /var/lib/cni/networks\n"
+
+
+def test_container_ids_are_cut_to_what_is_unique(rig: Rig) -> None:
+    """But to no less than 12 characters; interfaces and networks are whole."""
+    for number, container in enumerate(("a" * 64, "a" * 40 + "b" * 24, "0123456789abcdef", "f" * 12, "f" * 64)):
+        rig.put(f"10.1.2.{30 + number}", f"{container}\r\neth{number}", age=1)
+    shown = {row[0]: (row[2], row[3]) for row in table(run(rig, leases))}
+    assert shown["10.1.2.30"] == ("a" * 41, "eth0") and shown["10.1.2.31"] == ("a" * 40 + "b", "eth1")
+    assert shown["10.1.2.32"] == ("0123456789ab", "eth2")
+    assert shown["10.1.2.33"] == ("f" * 12, "eth3") and shown["10.1.2.34"] == ("f" * 13, "eth4")
+    assert f"of container {'f' * 13} eth4," in run(rig, reclaim, "net1", "--dry-run").output
 
 
 def test_reclaim(rig: Rig) -> None:

@@ -1,10 +1,12 @@
-"""packaging/systemd by a real systemd, a manager of the machine's own: what a firewall takes away comes back."""
+"""The units of `cnibox install --units` by a real systemd, a manager of the machine's own.
+
+What a firewall takes away comes back. The command is where it was installed, and nowhere else.
+"""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,8 @@ from tests.support.machine import Machine
 from tests.support.network import attach, bridge
 from tests.support.rules import ruleset
 
-UNITS = Path(__file__).parent.parent.parent / "packaging" / "systemd"
+INSTALLED = "/run/cni-1.0+x/bin"
+"""A folder that is missing, and not the one that packaging/systemd names."""
 NFTABLES = """
 [Service]
 Type=oneshot
@@ -27,8 +30,9 @@ ExecStop=nft flush ruleset
 FIREWALLD = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=true\n"
 """Stands for the one that runs."""
 SETUP = """
-mount -t tmpfs bin /usr/local/bin; ln -s "$0/cnibox" /usr/local/bin
-mkdir -p /run/systemd/system /run/units /run/home; cp "$1"/* /run/units
+mount -t tmpfs bin /usr/local/bin
+mkdir -p /run/systemd/system /run/home
+"$0/cnibox" install "$1" --units /run/units >&2
 printf %s "$2" >/run/units/nftables.service; printf %s "$3" >/run/units/firewalld.service
 mount -t cgroup2 cgroup /sys/fs/cgroup
 """
@@ -43,7 +47,7 @@ HOME = ["env", "XDG_RUNTIME_DIR=/run/home", "HOME=/run/home", "SYSTEMD_UNIT_PATH
 @pytest.fixture
 def units(machine: Machine) -> Machine:
     """The machine with the units, beside firewalls, in /run/units."""
-    machine.run("sh", "-ec", SETUP, machine.farm, str(UNITS), NFTABLES, FIREWALLD)
+    machine.run("sh", "-ec", SETUP, machine.farm, INSTALLED, NFTABLES, FIREWALLD)
     return machine
 
 
@@ -68,7 +72,9 @@ def systemctl(machine: Machine, *words: str, check: bool = True) -> str:
 
 
 def test_they_are_valid(units: Machine) -> None:
-    names = sorted(path.name.replace("@", "@nftables") for path in UNITS.iterdir())
+    files = units.run("sh", "-c", "cd /run/units && ls cnibox-*").split()
+    assert files == ["cnibox-repair-firewalld.service", "cnibox-repair@.service"]
+    names = [name.replace("@", "@nftables") for name in files]
     machine_says = units.run(*HOME, "sh", "-c", f"systemd-analyze verify --man=no {' '.join(names)} 2>&1")
     assert machine_says == ""
 
@@ -102,9 +108,9 @@ def test_a_repair_that_fails_takes_the_next_reload(systemd: Machine) -> None:
     attach(systemd, bridge(ipMasq=True, ipMasqBackend="nftables"))
     before = ruleset(systemd)
     systemctl(systemd, "start", "nftables")
-    systemd.run("mv", "/usr/local/bin/cnibox", "/run/cnibox-away")
+    systemd.run("mv", f"{INSTALLED}/cnibox", "/run/cnibox-away")
     systemctl(systemd, "start", "cnibox-repair@nftables")
-    systemd.run("mv", "/run/cnibox-away", "/usr/local/bin/cnibox")
+    systemd.run("mv", "/run/cnibox-away", f"{INSTALLED}/cnibox")
     assert ruleset(systemd) == ""
     systemctl(systemd, "reload", "nftables")
     assert systemd.wait_until(lambda: ruleset(systemd) == before)

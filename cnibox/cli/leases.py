@@ -87,12 +87,12 @@ def opened(network: str, data_dir: str) -> Leases:
 
 def networks(data_dir: str) -> list[str]:
     """The names of the networks that have leases there. The usual folder is made by the first lease."""
-    if data_dir == DATA_DIR and not os.path.lexists(data_dir):
-        return []
     try:
         with os.scandir(data_dir) as folders:
             return sorted(each.name for each in folders if is_name(each.name) and each.is_dir(follow_symlinks=False))
-    except OSError as error:
+    except FileNotFoundError as error:
+        if data_dir == DATA_DIR:
+            return []
         raise click.ClickException(f"{data_dir}: {error.strerror} (--data-dir says where the leases are)") from None
 
 

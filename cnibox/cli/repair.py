@@ -9,7 +9,7 @@ import click
 from .. import record, registry
 from ..host.namespace import Machine
 from ..record import Record
-from ..spec.errors import IO_FAILURE, CniError
+from ..spec.errors import INVALID_CONFIG, IO_FAILURE, CniError
 from ..wiring.attachment import AttachmentPlugin, namespace_of
 from . import failure, output
 
@@ -45,8 +45,13 @@ def repair(quiet: bool) -> None:
 
 def repaired(machine: Machine, attachment: Record) -> list[str]:
     """What was put back of one attachment; nothing of one whose container is gone."""
-    plugin = registry.load(attachment.plugin) if attachment.plugin in registry.PLUGINS else None
-    if plugin is None or not issubclass(plugin, AttachmentPlugin):
+    if attachment.plugin.endswith(".new"):  # the draft of a record, of an ADD that was killed
+        return []
+    if attachment.plugin not in registry.PLUGINS:
+        text = f"this cnibox has no plugin {attachment.plugin}"
+        raise CniError(INVALID_CONFIG, text, f"its record is {attachment.path}")
+    plugin = registry.load(attachment.plugin)
+    if not issubclass(plugin, AttachmentPlugin):
         return []
     if "namespace" not in attachment.facts and attachment.is_there():  # each plugin writes it
         advice = "attach the container again, or remove the file if the container is gone"

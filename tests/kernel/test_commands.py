@@ -123,6 +123,14 @@ def test_repair_as_an_ordinary_user(machine: Machine, file: str) -> None:
     one_line(done, "cnibox repair: cannot read /run/cnibox/attachments: Permission denied; run it as root")
 
 
+@pytest.mark.parametrize("folder", ["/var/lib/cni", "/var/lib/cni/networks"])
+def test_leases_as_an_ordinary_user(machine: Machine, file: str, folder: str) -> None:
+    """A folder that cannot be read is not an empty one."""
+    machine.run("sh", "-c", f"mkdir -p /var/lib/cni/networks/n; echo c1 >/var/lib/cni/networks/n/10.1.0.2; chmod 700 {folder}")
+    done = run(*machine.enter(*STRANGER, file, "leases"))
+    one_line(done, "cnibox leases: /var/lib/cni/networks: Permission denied; run it as root")
+
+
 def test_repair_with_a_full_disk(machine: Machine) -> None:
     """It writes nothing, and so it does its work."""
     attach(machine, bridge(ipMasq=True, ipMasqBackend="nftables"))
@@ -145,6 +153,17 @@ def test_repair_names_a_garbled_record(machine: Machine, content: str) -> None:
     first, second = done.stderr.splitlines()
     assert first.startswith("c2 eth0 (network mynet, bridge): its record ") and record in first and "attach" in first
     assert second == "cnibox repair: 1 attachment could not be repaired"
+
+
+def test_repair_names_a_record_of_another_cnibox(machine: Machine) -> None:
+    """A draft of a record, which a killed ADD leaves, is none."""
+    folder = "/run/cnibox/attachments/c9"
+    machine.run("sh", "-c", f"mkdir -p {folder}; echo '{{}}' >{folder}/eth0:n:bridge.new")
+    assert machine.run(f"{machine.farm}/cnibox", "repair") == "nothing was missing\n"
+    machine.run("sh", "-c", f"echo '{{}}' >{folder}/eth0:n:wormhole")
+    done = run(*machine.enter(f"{machine.farm}/cnibox", "repair"))
+    said = f"c9 eth0 (network n, wormhole): this cnibox has no plugin wormhole: its record is {folder}/eth0:n:wormhole\n"
+    assert done.returncode == 1 and done.stderr.startswith(said), done
 
 
 def test_repair_survives_facts_of_the_wrong_type(machine: Machine) -> None:

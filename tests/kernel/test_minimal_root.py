@@ -134,3 +134,9 @@ def test_errors_are_told(minimal: Minimal) -> None:
 
 def test_version(minimal: Minimal) -> None:
     assert minimal.plugin("bridge", "VERSION", {}).json["cniVersion"] == "1.1.0"
+
+
+def test_the_commands_say_what_they_need(minimal: Minimal) -> None:
+    done = minimal.machine.plugin("cnibox", None, {}, program=["chroot", str(minimal.root), f"{minimal.farm}/cnibox", "list"])
+    assert (done.status, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
+    assert "apt install python3" in done.stderr and done.stderr.startswith("cnibox: ")

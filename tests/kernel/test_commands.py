@@ -105,6 +105,7 @@ def test_in_a_user_namespace(file: str, user: list[str], ranges: list[str]) -> N
     output, errors = process.communicate("\n", timeout=30)
     assert output.startswith(LIST) and " 65534 65534 " in output, (output, errors)
     assert errors.startswith("CNI bridge plugin v") and errors.count("\n") == 2
+    assert not Path("/nonexistent").exists()  # nobody's home, and nobody is who is not mapped
 
 
 @pytest.mark.parametrize("user", [NOBODY, STRANGER])
@@ -173,7 +174,7 @@ def test_repair_survives_facts_of_the_wrong_type(machine: Machine) -> None:
     script = f"""
 import json
 facts = json.load(open("{record}"))
-json.dump({{key: value if key in ("netns", "namespace") else 5 for key, value in facts.items()}}, open("{record}", "w"))
+json.dump({{key: value if key in ("netns", "namespace") else ["x"] for key, value in facts.items()}}, open("{record}", "w"))
 """
     machine.run("/usr/bin/python3", "-c", script)
     machine.run("nft", "flush", "ruleset")

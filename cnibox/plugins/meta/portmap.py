@@ -62,6 +62,7 @@ class Portmap(ChainedPlugin):
     def add(self) -> Result:
         published = self.published(self.validate())
         result = self.require_previous()
+        self._warn_of_useless(published)
         if not published.versions:
             return result
         self.sandbox = self.open_sandbox()
@@ -95,8 +96,7 @@ class Portmap(ChainedPlugin):
         asked = mappings.read(option.portMappings)
         self.backend: str = option.backend
         if asked:
-            self.backend = backends.choose(self.machine, option.backend)
-            self._require_own_words()
+            self._choose_backend()
         return Published(
             self.owner(),
             [],
@@ -108,18 +108,34 @@ class Portmap(ChainedPlugin):
             conditions={4: option.conditionsV4, 6: option.conditionsV6},
         )
 
+    def _specific_options(self) -> dict[str, str]:
+        """The options that only one backend understands -> that backend."""
+        option = self.option
+        specific = {} if option.externalSetMarkChain is None else {"externalSetMarkChain": "iptables"}
+        for key, words in (("conditionsV4", option.conditionsV4), ("conditionsV6", option.conditionsV6)):
+            if words and words[0]:
+                specific[key] = "iptables" if words[0].startswith(("-", "!")) else "nftables"
+        return specific
+
+    def _choose_backend(self) -> None:
+        """The one asked for, else the one whose options the configuration has, else the reference's choice."""
+        specific = set(self._specific_options().values())
+        implied = specific.pop() if len(specific) == 1 else ""
+        self.backend = backends.choose(self.machine, self.option.backend or implied)
+        self._require_own_words()
+
     def _require_own_words(self) -> None:
         """Each option that only one backend understands must be of the one in use, and harmless in its input."""
         option = self.option
-        conditions = {"conditionsV4": option.conditionsV4, "conditionsV6": option.conditionsV6}
-        of_iptables = {key: words[0].startswith(("-", "!")) for key, words in conditions.items() if words and words[0]}
-        if option.externalSetMarkChain is not None:
-            of_iptables = {"externalSetMarkChain": True, **of_iptables}
         other = "iptables" if self.backend == "nftables" else "nftables"
-        foreign = [key for key, is_of_iptables in of_iptables.items() if is_of_iptables == (other == "iptables")]
+        foreign = [key for key, backend in self._specific_options().items() if backend == other]
         if foreign:
-            text = f"{self.backend} backend was requested but configuration contains {other}-specific options"
-            raise CniError(errors.INVALID_CONFIG, f"{text} [{' '.join(foreign)}]", f'set "backend" to "{other}"')
+            text = f"{self.backend} backend was requested but configuration contains"
+            if not option.backend:
+                text = f"{self.backend} is in use, but the configuration contains"
+            text += f" {other}-specific options [{' '.join(foreign)}]"
+            raise CniError(errors.INVALID_CONFIG, text, f'set "backend" to "{other}", or leave these options out')
+        conditions = {"conditionsV4": option.conditionsV4, "conditionsV6": option.conditionsV6}
         for key, words in (*conditions.items(), ("externalSetMarkChain", [option.externalSetMarkChain or "-"])):
             for word in words:
                 try:
@@ -138,6 +154,18 @@ class Portmap(ChainedPlugin):
         for ip in ips:
             asked.addresses.setdefault(ip.address.version, ip.address)
         return asked
+
+    @staticmethod
+    def _warn_of_useless(published: Published) -> None:
+        """Log which mappings nobody can reach; as by the reference, they are no error."""
+        if published.mappings and not published.addresses:
+            log.warning("no port is published: the previous result has no IP address of the container's interface")
+            return
+        for each in published.mappings:
+            if not any(each.applies_to(version) for version in published.addresses):
+                log.warning(f"port {each} is not published: the container has no address of that IP version")
+            elif each.is_unreachable:
+                log.warning(f"port {each} cannot be reached: Linux forwards no packets for ::1 and fe80::/10")
 
     def _choose_sources(self, published: Published) -> None:
         """Whom to masquerade on the way to the container, and the link where packets from 127.0.0.1 leave."""
@@ -185,10 +213,10 @@ class Portmap(ChainedPlugin):
         try:
             portmap.add(self.machine, published, self.backend, *arguments)()
         except HostError as error:
-            if self.option.backend or not backends.falls_back(self.machine, error):
+            is_chosen = self.option.backend or self._specific_options()
+            if is_chosen or not backends.falls_back(self.machine, error):
                 raise
             self.backend = "nftables"
-            self._require_own_words()
             self._remember(published)
             portmap.add(self.machine, published, self.backend, *arguments)()
 
@@ -267,10 +295,10 @@ class Portmap(ChainedPlugin):
         self.validate()
         wanted = self.option.backend
         backends.require_usable(self.machine, wanted, "portmap", "backend")
-        self.backend = backends.choose(self.machine, wanted)
+        self._choose_backend()
         if self.backend == "iptables" and not wanted and not backends.usable(self.machine, self.backend):
             self.backend = "nftables"
-        self._require_own_words()
+            self._require_own_words()
         chain = self.option.externalSetMarkChain
         if chain is not None and not any(iptables.has_chain(version, "nat", chain) for version in (4, 6)):
             text = f'table nat of iptables has no chain "{chain}" to mark what is to be masqueraded'

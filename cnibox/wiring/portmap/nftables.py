@@ -117,16 +117,21 @@ class _Family:
         self.word = "ip" if version == 4 else "ip6"
         self.comment = published.owner.container_id[: nftables.COMMENT_LIMIT - 1]
         self.addresses = {address.address.packed for address in published.addresses.values()}
+        self._rules: list[Meant] | None = None
 
     # --- what there shall be
 
     def rules(self) -> list[Meant]:
-        found = self._translations()
-        return found + self._masquerading() if found and self.published.snat else found
+        """Made once: they may be 10,000."""
+        if self._rules is None:
+            translations = self._translations()
+            masquerading = self._masquerading() if translations and self.published.snat else []
+            self._rules = translations + masquerading
+        return self._rules
 
     def _translations(self) -> list[Meant]:
         found = []
-        for each in self.published.of(self.version):
+        for each in self.published.distinct(self.version):
             address, destination = self.published.addresses[self.version].address, each.destination
             words = f"{self.word} daddr {destination} " if destination else ""
             words += f"{each.protocol} dport {each.host_port} dnat to {in_url(address)}:{each.container_port}"
@@ -217,27 +222,26 @@ class _Family:
 
     def _own(self, mine: set[bytes], others: set[bytes], ports: Collection[int] = ()) -> list[tuple[str, int, Rule]]:
         """(chain, handle, rule) of the attachment's; CniError 999 when one of others' leads one of the ports away."""
-        found = []
+        own, leads = [], []
         for chain in (HOSTPORTS, OLD_HOSTPORTS, MASQUERADING):
             for handle, comment, rule in rules_with(self.table, chain, self.comment, ports):
-                values = set(rule.values)
                 if comment != self.comment:
-                    if ports:
-                        self._refuse(chain, handle, comment, rule)
-                elif not values & others and (not mine or values & mine):
-                    found.append((chain, handle, rule))
-        return found
+                    if ports and chain != MASQUERADING and len(rule.values) >= 4:
+                        leads.append(self._lead(chain, handle, comment, rule))
+                elif others.isdisjoint(rule.values) and (not mine or not mine.isdisjoint(rule.values)):
+                    own.append((chain, handle, rule))
+        if leads:
+            refuse(self.published, self.version, leads)
+        return own
 
-    def _refuse(self, chain: str, handle: int, comment: str, rule: Rule) -> None:
-        """If it leads one of our ports away, which is told by its last values: protocol, port, dnat to address:port."""
-        if chain == MASQUERADING or len(rule.values) < 4:
-            return
+    def _lead(self, chain: str, handle: int, comment: str, rule: Rule) -> Lead:
+        """Where a foreign rule leads. Its last values tell that: protocol, port, dnat to address:port."""
         *before, protocol, port, _, _ = rule.values
         name = next((name for name, number in PROTOCOLS.items() if protocol == bytes((number,))), "")
         packed = next((value for value in before if len(value) in (4, 16)), b"")
         mapping = Mapping(name, int.from_bytes(port, "big"), 0, Address(packed) if packed else None)
         removal = f"nft delete rule {self.word} {NAME} {chain} handle {handle}"
-        refuse(self.published, self.version, [Lead(comment, "", mapping, removal)])
+        return Lead(comment, "", mapping, removal)
 
     def _commit(self, requests: list[Request]) -> None:
         if requests:
@@ -246,12 +250,15 @@ class _Family:
     # --- CHECK
 
     def missing(self) -> list[str]:
-        own = self._own(self.addresses, set())
-        found = [f"{self.word} {NAME} {words}" for words in jumps_missing(self.table)]
-        for chain, words, expressions in self.rules():
-            if not any(there == chain and rule.is_like(expressions) for there, _, rule in own):
-                found.append(f"{self.word} {NAME} {chain}: {words}")
-        return found
+        """In words. An own rule may have conditions before those that we know: so its last values are compared."""
+        wanted = [(chain, words, Rule(expressions)) for chain, words, expressions in self.rules()]
+        lengths = {len(rule.values) for _, _, rule in wanted}
+        own = {(chain, rule.ending(n)) for chain, _, rule in self._own(self.addresses, set()) for n in lengths}
+        return [f"{self.word} {NAME} {words}" for words in jumps_missing(self.table)] + [
+            f"{self.word} {NAME} {chain}: {words}"
+            for chain, words, rule in wanted
+            if (chain, rule.ending(len(rule.values))) not in own
+        ]
 
 
 def _run(lines: list[str]) -> None:

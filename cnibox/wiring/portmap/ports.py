@@ -108,8 +108,9 @@ def _conflict(wanted: Published, held: Published, *, same_container: bool = Fals
     podman publishes the same ports with each network of a container: any of them leads to the same server.
     """
     for version in (4, 6):
+        held_by_port = held.by_port(version)
         for mine in wanted.of(version):
-            for theirs in held.of(version):
+            for theirs in held_by_port.get((mine.protocol, mine.host_port), ()):
                 same = same_container and mine.container_port == theirs.container_port
                 if mine.overlaps(theirs, version) and not same:
                     return str(mine)

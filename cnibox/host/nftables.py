@@ -165,9 +165,10 @@ def ethernet_source(mac: bytes) -> list[Expression]:
     return [_payload(6, len(mac), nft.NFT_PAYLOAD_LL_HEADER), _compare(nft.NFT_CMP_EQ, mac)]
 
 
-def input_interface(name: str) -> list[Expression]:
+def input_interface(name: str, *, negate: bool = False) -> list[Expression]:
     """iifname."""
-    return [_meta(nft.NFT_META_IIFNAME), _compare(nft.NFT_CMP_EQ, name.encode().ljust(IFNAMSIZ, b"\0"))]
+    operator = nft.NFT_CMP_NEQ if negate else nft.NFT_CMP_EQ
+    return [_meta(nft.NFT_META_IIFNAME), _compare(operator, name.encode().ljust(IFNAMSIZ, b"\0"))]
 
 
 def output_interface(name: str, *, negate: bool = False) -> list[Expression]:

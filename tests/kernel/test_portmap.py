@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -109,6 +110,7 @@ def test_nftables_rules_are_those_of_the_reference(machine: Machine, farm: str) 
         for words in (four, six):
             other.run("nft", "-f", "-", stdin=REFERENCE.format(**words).encode())
             tables = [where.run("nft", "list", "table", words["ip"], "cni_hostport") for where in (machine, other)]
+            tables[0] = re.sub(r"\n\tchain loopback_guard \{.*?\n\t\}\n", "", tables[0], flags=re.DOTALL)
             assert tables[0].replace('\tcomment "CNI portmap plugin"\n', "") == tables[1]
 
 

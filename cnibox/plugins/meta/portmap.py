@@ -69,13 +69,12 @@ class Portmap(ChainedPlugin):
         sharing = Hold(self.machine)
         before = self._earlier()
         self.is_first = ports.is_first()
-        self._choose_sources(published)
+        self._choose_sources(published, result)
         self._take_ports(published)
         self.held = self.record().lock().acquire()  # until this process ends
         self._lead(published, before)
         if self.loopback_way:
-            self.machine.journal.why = "snat"
-            loopback.let_out(self.machine, self.loopback_way)
+            self._let_loopback_out(published)
         self.machine.journal.why = "runtimeConfig.portMappings"
         try:
             portmap.forget_flows(self.machine, published, of_others=True)
@@ -167,7 +166,7 @@ class Portmap(ChainedPlugin):
             elif each.is_unreachable:
                 log.warning(f"port {each} cannot be reached: Linux forwards no packets for ::1 and fe80::/10")
 
-    def _choose_sources(self, published: Published) -> None:
+    def _choose_sources(self, published: Published, result: Result) -> None:
         """Whom to masquerade on the way to the container, and the link where packets from 127.0.0.1 leave."""
         self.loopback_way = ""
         if not published.snat:
@@ -178,7 +177,22 @@ class Portmap(ChainedPlugin):
             if portmap.needs_whole_subnet(self.machine, address, way):
                 published.whole_subnet.append(version)
             if version == 4 and way is not None:
-                self.loopback_way = way.name
+                if loopback.leads_to_containers_alone(self.machine, way, result):
+                    self.loopback_way = way.name
+                for each in published.on_loopback() if not self.loopback_way else ():
+                    log.warning(f"port {each} cannot be reached: {way.name} does not lead to containers alone")
+
+    def _let_loopback_out(self, published: Published) -> None:
+        """An error is one only if a mapping is on 127.0.0.1: the others work without it."""
+        self.machine.journal.why = "snat"
+        try:
+            loopback.let_out(self.machine, self.loopback_way)
+        except HostError as error:
+            if published.on_loopback():
+                raise CniError(errors.INTERNAL, f"unable to enable route_localnet: {error}") from None
+            log.warning(f"published ports cannot be reached by 127.0.0.1: {error}")
+            self.loopback_way = ""
+            self._remember(published)
 
     def _take_ports(self, published: Published) -> None:
         self.machine.journal.why = "runtimeConfig.portMappings"

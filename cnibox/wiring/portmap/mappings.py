@@ -119,6 +119,10 @@ class Published:
             mappings.setdefault((each.protocol, each.host_port), []).append(each)
         return mappings
 
+    def on_loopback(self) -> list[Mapping]:
+        """Those on an address of 127.0.0.0/8."""
+        return [each for each in self.of(4) if each.destination is not None and each.destination.packed[0] == 127]
+
     @property
     def versions(self) -> list[int]:
         """Those for which there is anything to do."""

@@ -24,7 +24,9 @@ READY_LIMIT = 5.0
 """Seconds for a link to become operational: it takes less than one millisecond on an idle machine."""
 
 NAME_LIMIT = 15
-"""Bytes of a name (IFNAMSIZ - 1); alternative names may be longer."""
+"""Bytes of a name (IFNAMSIZ - 1)."""
+ALTERNATIVE_NAME_LIMIT = 127
+"""Bytes of an alternative name (ALTIFNAMSIZ - 1)."""
 
 WANTED = frozenset(
     (
@@ -89,7 +91,10 @@ class Link:
 
 def find(namespace: Namespace, name: str) -> Link | None:
     """The link of that name or alternative name, or None."""
-    key = "IFLA_IFNAME" if len(name.encode()) <= NAME_LIMIT else "IFLA_ALT_IFNAME"
+    length = len(name.encode("utf-8", "surrogateescape"))
+    if length > ALTERNATIVE_NAME_LIMIT:
+        return None
+    key = "IFLA_IFNAME" if length <= NAME_LIMIT else "IFLA_ALT_IFNAME"
     return _query(namespace, f"{namespace.ip} link show {name}", {"attrs": [(key, name)]})
 
 

@@ -146,8 +146,17 @@ class Request:
     def previous(self) -> Result | None:
         """The result of the plugins before this one, None if there were none. CniError 6 if it is garbled.
 
-        prevResult without a version has the configuration's; with one, it must be of the same family.
+        prevResult without a version has the configuration's; with one, it must be of the same family. DEL and GC take
+        one that is garbled, or of another version, for none: it would fail them for ever.
         """
+        try:
+            return self._read_previous()
+        except CniError:
+            if self.command in ("DEL", "GC"):
+                return None
+            raise
+
+    def _read_previous(self) -> Result | None:
         given = member(self.config, "prevResult")
         if self._previous is None and given is not None:
             if not isinstance(given, dict):

@@ -239,6 +239,16 @@ def test_attachment_is_deleted_whatever_the_previous_result_is(unchanged: Agent,
     assert not difference(before, unchanged.snapshot())
 
 
+@pytest.mark.parametrize(
+    "plugin, place", [each for each in PLACES if each[0] in ("sbr", "vrf", "host-device", *ADJUSTING)], ids=name_of
+)
+def test_del_whatever_has_become_of_an_option(unchanged: Agent, plugin: str, place: tuple[str | int, ...]) -> None:
+    for number, value in enumerate(WRONG):
+        config = encoded(put(GOOD[plugin], place, value))
+        ended = conduct(unchanged, plugin, {**ATTACHMENT, **DELETING[number % 3]}, config)
+        assert place[0] == "ipam" or ended.status == 0, (value, ended)
+
+
 # --- anything at all
 
 KEYS = sorted({str(part) for _, place in PLACES for part in place} | {str(part) for place in COMMON for part in place})

@@ -120,4 +120,7 @@ def namespace_of(machine: Machine, found: Record) -> Namespace | None:
         sandbox = machine.open(path) if isinstance(path, str) else None
     except HostError:
         return None
-    return sandbox if sandbox is not None and sandbox.identity == found.facts.get("namespace") else None
+    if sandbox is not None and sandbox.identity != found.facts.get("namespace"):
+        sandbox.close()
+        return None
+    return sandbox

@@ -48,11 +48,18 @@ def holder(machine: Machine, records: Iterable[Record], is_it: Callable[[Record]
     return None
 
 
-def at_home(host: Namespace, record: Record) -> bool:
-    """Whether the device is on the host under its own name."""
+def is_elsewhere(machine: Machine, record: Record, records: Iterable[Record]) -> bool:
+    """Whether the device is on the host under its own name, or has been lent again."""
     name, mac, index = identity(record)
-    link = links.find(host, name)
-    return link is not None and (link.mac == mac or link.index == index)
+    link = links.find(machine.host, name)
+    if link is not None and (link.mac == mac or link.index == index):
+        return True
+
+    def is_it(other: Record) -> bool:
+        others_name, others_mac, others_index = identity(other)
+        return others_name == name and (others_mac == mac or others_index == index)
+
+    return holder(machine, records, is_it) is not None
 
 
 def recorded_name(link: Link, records: Iterable[Record]) -> str:

@@ -211,20 +211,11 @@ class HostDevice(LinkPlugin):
             return
         host, device = self.machine.host, lent_devices.identity(found)
         link = lending.find(host, *device)
-        if link is None and sandbox is None and found.facts.get("hardware") is True and not self._is_elsewhere(found):
+        is_awaited = link is None and sandbox is None and found.facts.get("hardware") is True
+        if is_awaited and not lent_devices.is_elsewhere(self.machine, found, self._records()):
             link = lending.wait_for(host, *device)
         if link is not None and link.name != name and not lending.take_home(host, link, name, up=up):
             log.warning(f"{name} is on the host as {link.name}: another interface has its name")
-
-    def _is_elsewhere(self, found: Record) -> bool:
-        """Whether the device has been given back already, or lent again."""
-        if lent_devices.at_home(self.machine.host, found):
-            return True
-        device = lent_devices.identity(found)
-        holder = lent_devices.holder(
-            self.machine, self._records(), lambda each: lent_devices.identity(each) == device
-        )
-        return holder is not None
 
     def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
         self.machine.journal.why = "DEL"
@@ -238,7 +229,6 @@ class HostDevice(LinkPlugin):
             attempt.failures.append(CniError(errors.INTERNAL, text, f"ip link set {link.name} alias NAME"))
             return
         attempt(_return, sandbox, link, link.alias, False)
-
 
     def _take_home(self) -> None:
         """Give its own name to a device that a Go plugin lent and the kernel has brought back."""

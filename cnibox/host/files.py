@@ -57,7 +57,11 @@ def replace(path: str, data: bytes, mode: int = 0o600) -> None:
     """Write a file, over the one that is there: readers see the old or the new one. Its draft is `path` with ".new"."""
     with Doing(f"writing {path}"):
         write_new(f"{path}.new", data, mode)
-        posix.rename(f"{path}.new", path)
+        try:
+            posix.rename(f"{path}.new", path)
+        except OSError:
+            posix.unlink(f"{path}.new")
+            raise
 
 
 def make_directory(journal: Journal, path: str, mode: int = 0o700) -> None:

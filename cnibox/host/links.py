@@ -145,12 +145,12 @@ def ports(namespace: Namespace, bridge: Link) -> list[Link]:
 def _query(namespace: Namespace, say: str, body: dict[str, Any], wanted: frozenset[str] | None = WANTED) -> Link | None:
     body["attrs"].append(("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS))
     try:
-        answers = namespace.send(say, (rtnl.RTM_GETLINK, 0, body), wanted)
+        answer = namespace.ask(say, (rtnl.RTM_GETLINK, 0, body), wanted)
     except HostError as error:
         if error.errno == errno.ENODEV:
             return None
         raise
-    return Link(answers[0])
+    return Link(answer)
 
 
 def create(

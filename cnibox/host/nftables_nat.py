@@ -211,12 +211,11 @@ _EXPRESSIONS = frozenset(
 def _get(table: Table, kind: int, attributes: list[tuple[str, Any]]) -> dict[str, Any] | None:
     with nftables.open_socket(table.namespace) as socket:
         try:
-            found = socket.run((kind, 0, {"nfgen_family": table.family, "attrs": attributes}))[0]
+            return socket.ask((kind, 0, {"nfgen_family": table.family, "attrs": attributes}))
         except NetlinkError as error:
             if error.errno == errno.ENOENT:
                 return None
             raise HostError(error.errno or errno.EIO, f"reading table {table.name} of nftables") from None
-    return found[0]
 
 
 def _values(expressions: list[Expression]) -> Iterator[bytes]:

@@ -170,13 +170,11 @@ def _looked_up(namespace: Namespace, address: str) -> dict[str, Any] | None:
     family, bits = (AF_INET6, 128) if ":" in address else (AF_INET, 32)
     body = {"family": family, "dst_len": bits, "attrs": [("RTA_DST", address)]}
     try:
-        answers = namespace.send(f"{namespace.ip} route get {address}", (rtnl.RTM_GETROUTE, 0, body))
+        return namespace.ask(f"{namespace.ip} route get {address}", (rtnl.RTM_GETROUTE, 0, body))
     except HostError as error:
         if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES):  # unreachable, blackhole
             return None
         raise
-    found: dict[str, Any] = answers[0]
-    return found
 
 
 def add(

@@ -149,7 +149,7 @@ def test_every_operation_may_fail_and_the_leases_go_back(tmp_path: Path, monkeyp
         try:
             rig.add("c1")
         except HostError:
-            assert rig.files() == {} and (not rig.leases.exists() or rig.indexed() == {})
+            assert rig.files() == {} and rig.indexed() in ({}, None)  # None: it is read again
             assert not rig.data_dir.exists() or number > 3
             continue
         break

@@ -64,9 +64,9 @@ class Leases:
             raise
         return self
 
-    def __exit__(self, *unused: object) -> None:
+    def __exit__(self, kind: object, *unused: object) -> None:
         try:
-            self._save()
+            self._save(seal=kind is None)
         finally:
             self.lock.release()
             self.files.close()
@@ -172,9 +172,10 @@ class Leases:
         if self.index.load(writable) != self.files.stamp():
             self.reread()
 
-    def _save(self) -> None:
+    def _save(self, seal: bool) -> None:
+        """Only a block without an error seals the index: what an error left half done must be read again."""
         try:
-            if self.changed:
+            if self.changed and seal:
                 self.index.seal(self.files.folder)
         except OSError:
             pass  # a full disk, say: the header does not hold, and whoever comes next builds the index anew

@@ -17,6 +17,7 @@ one leaves behind, or a Go plugin that dies between creating and writing it, is 
 
 from __future__ import annotations
 
+import errno
 import posix
 from _socket import AF_INET, AF_INET6, inet_pton
 
@@ -27,6 +28,8 @@ UNPRINTABLE = bytes(range(33)) + b"\x7f"
 GARBLED = (b"", b"")
 UNREADABLE = (b"?", b"?")
 """The owner of what is named like an address but is no file; "?" is no container ID."""
+NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR)
+"""What the kernel answers for a symlink, a socket and a folder."""
 
 
 class LeaseFiles:
@@ -73,19 +76,23 @@ class LeaseFiles:
         return posix.fstat(self.folder).st_mtime_ns
 
     def owner(self, address: str) -> tuple[bytes, bytes] | None:
-        """Container ID and interface that a lease names; None: there is no such file."""
-        try:
-            fd = posix.open(address, posix.O_RDONLY | posix.O_NONBLOCK | SAFE, dir_fd=self.folder)
-        except FileNotFoundError:
-            return None
-        except OSError:
-            return UNREADABLE
-        try:
-            return parse(posix.read(fd, 4096))
-        except OSError:
-            return UNREADABLE
-        finally:
-            posix.close(fd)
+        """Container ID and interface that a lease names; None: there is no such file.
+
+        HostError when it cannot be read: whose the address is stays unknown then.
+        """
+        with Doing(f"reading {self.path}/{address}"):
+            try:
+                fd = posix.open(address, posix.O_RDONLY | posix.O_NONBLOCK | SAFE, dir_fd=self.folder)
+                try:
+                    return parse(posix.read(fd, 4096))
+                finally:
+                    posix.close(fd)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if error.errno not in NO_FILE:
+                    raise
+                return UNREADABLE
 
     def owners(self) -> list[tuple[str, bytes, bytes]]:
         """Every (address, container ID, interface). Reads all of them: 6 µs each."""
@@ -124,7 +131,7 @@ class LeaseFiles:
             try:
                 posix.link(self.draft, address, src_dir_fd=self.beside, dst_dir_fd=self.folder, follow_symlinks=False)
             finally:
-                posix.unlink(self.draft, dir_fd=self.beside)
+                self._discard_draft()
 
     def release(self, address: str) -> None:
         with Doing(f"releasing {self.path}/{address}"):
@@ -148,6 +155,12 @@ class LeaseFiles:
             posix.ftruncate(fd, posix.write(fd, data))
         finally:
             posix.close(fd)
+
+    def _discard_draft(self) -> None:
+        try:
+            posix.unlink(self.draft, dir_fd=self.beside)
+        except OSError:
+            pass  # the next lease's draft replaces it; the lease itself is there
 
     def _write_draft(self, data: bytes) -> None:
         files.write_new(self.draft, data, 0o600, dir_fd=self.beside)

@@ -315,7 +315,7 @@ def test_upgrade_while_plugins_run(cnibox: Path, tmp_path: Path) -> None:
         ("touch {}", "is not a directory"),
         ("mkdir {0}; mount -t tmpfs -o noexec tmpfs {0}", "noexec"),
         ("mkdir {0}; mount -t tmpfs -o ro tmpfs {0}", "read-only"),
-        ("mkdir {0}; set -- --python /bin/true", "is no Python that can run cnibox"),
+        ("mkdir {0}; set -- --python /bin/true", "/true is no Python; cnibox needs Python 3.11 or newer"),
         ("mkdir {0}; set -- --python /nowhere", "no such interpreter"),
     ],
 )

@@ -150,6 +150,7 @@ def test_operator_commands(folder: Path) -> None:
     for plugin, has_ipam in (("bridge", True), ("dummy", True), ("tuning", False), ("loopback", False)):
         assert ('"ipam", the configuration' in run(folder / "cnibox", "help", plugin).stdout) == has_ipam
     assert "isGateway" in by_link.stdout
+    assert "CNIBOX_LOG_FILE  " in run(folder / "cnibox", "--help").stdout
     assert run(folder / "cnibox", "nonsense").returncode == 2
 
 

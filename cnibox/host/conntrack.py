@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from . import sysctl
-from .journal import HostError
+from .journal import UNCHANGED, HostError
 from .netlink import conntrack
 from .netlink.codec import attribute
 from .netlink.rtnl import AF_INET, AF_INET6
@@ -45,8 +45,10 @@ def forget(
     # To look for them takes 10 ms and more: the kernel walks the table that it has for all namespaces together.
     if sysctl.read(namespace, "net/netfilter/nf_conntrack_count") == "0":
         return 0
-    say = f"conntrack -D -f ipv{version} -p udp  # {who}"
-    return namespace.machine.journal.run(say, lambda: _forget(namespace, version, ports, is_meant, say))
+    # No command: `conntrack -D` would take away those of others to the same ports, too.
+    say = f"# conntrack: delete the IPv{version} flows to UDP ports {', '.join(map(str, sorted(ports)))} of {who}"
+    count = namespace.machine.journal.run(say, lambda: _forget(namespace, version, ports, is_meant, say) or UNCHANGED)
+    return 0 if count is UNCHANGED else count
 
 
 def _forget(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from .. import log
-from .journal import HostError
+from .journal import HostError, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def write(namespace: Namespace, key: str, value: str, *, shared: bool = False, b
     before = read(namespace, key)
     if before == value or (before is None and best_effort):
         return
-    say = f"sysctl -w {key}={value}"
-    if not namespace.is_host:
-        say = f"ip netns exec {namespace.path} {say}"
+    say = f"{namespace.inside}sysctl -w {word(f'{key}={value}')}"
 
     def undo() -> None:
         if before is not None:

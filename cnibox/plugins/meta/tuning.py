@@ -13,6 +13,7 @@ import posix
 
 from ... import record
 from ...host import files, links, settings, sysctl
+from ...host.journal import word
 from ...host.namespace import attempt as tolerate
 from ...host.settings import REFUSED
 from ...spec import errors
@@ -144,7 +145,7 @@ class Tuning(ChainedPlugin):
         older = files.read(path)
         data = encode({key: before[key] for key in settings.ORDER if key in before}, indent=1).encode()
         undo = (lambda: _unlink(path)) if older is None else lambda: files.replace(path, older or b"")
-        journal.run(f"cat > {path}  # {len(data)} bytes", lambda: files.replace(path, data), undo)
+        journal.run(f"cat > {word(path)}  # {len(data)} bytes", lambda: files.replace(path, data), undo)
 
     def _tell(self, result: Result, wanted: dict[str, Any]) -> None:
         for interface in result.interfaces:
@@ -217,7 +218,7 @@ class Tuning(ChainedPlugin):
         """Files of a killed ADD as well."""
         self.machine.journal.why = "DEL"
         if _is_there(path) or _is_there(f"{path}.new"):
-            self.machine.journal.run(f"rm -f {path}", lambda: _unlink(path))
+            self.machine.journal.run(f"rm -f {word(path)}", lambda: _unlink(path))
 
 
 def sysctl_path(key: str, ifname: str, value: str) -> str:

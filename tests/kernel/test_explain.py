@@ -23,6 +23,9 @@ MAC = "02:00:00:00:00:17"
 COMMANDS = {"ip", "bridge", "tc", "nft", "iptables", "ip6tables", "sysctl", "mkdir", "printf", "cat", "touch", "rm", "nsenter"}  # fmt: skip
 
 
+FAMILIES = ("ip", "ip6", "inet", "bridge")
+
+
 def interface(kind: str, **options: Any) -> dict[str, Any]:
     ipam = host_local("10.77.0.0/28", "fd77::/80", routes=ROUTES)
     return {"cniVersion": "1.1.0", "name": "mynet", "type": kind, "ipam": ipam, **options}
@@ -62,6 +65,17 @@ CASES = {
     ),
     "sbr": behind_bridge("sbr"),
 }  # fmt: skip
+CASES |= {
+    "bridge-vlans": [interface("bridge", bridge="br7", vlan=17, vlanTrunk=[{"minID": 20, "maxID": 29}, {"id": 40}])],
+    "vlan": [interface("vlan", master="up0", vlanId=17, mtu=1300)],
+    "ipvlan": [interface("ipvlan", master="up0", mode="l3s", mtu=1300)],
+    "dummy": [interface("dummy")],
+    "vrf": behind_bridge("vrf", vrfname="blue"),
+}
+NEEDED = {"bridge-vlans": ["bridge-vlan"], "vlan": ["8021q"], "ipvlan": ["ipvlan"], "dummy": ["dummy"], "vrf": ["vrf"],
+          "macvlan": ["macvlan"], "tap": ["tun"], "bandwidth": ["ifb", "tbf", "ingress", "u32", "mirred"]}  # fmt: skip
+"""Case -> the kernel features that it needs."""
+ALL = [pytest.param(case, marks=pytest.mark.kernel(*NEEDED[case])) if case in NEEDED else case for case in CASES]
 RULES = ["bridge-iptables", "bridge-nftables", "ptp-iptables", "ptp-nftables", "portmap-iptables", "portmap-nftables",
          "firewall-isolated-iptables", "firewall-isolated-nftables", "firewall-iptables", "firewall-nftables"]  # fmt: skip
 
@@ -138,9 +152,10 @@ def state(machine: Machine, lines: list[str]) -> dict[str, Any]:
         pattern = r"net\.(ipv[46]\.conf\..*|ipv4\.ip_forward|ipv4\.ip_local_port_range)"
         settings = machine.run(*inside, "sysctl", "-a", "--pattern", pattern).splitlines()
         found[f"{name} sysctls"] = {line for line in settings if "stable_secret" not in line}
+    found["vlans"] = {each["ifname"]: each["vlans"] for each in json.loads(machine.run("bridge", "-json", "vlan"))}
     ports = [name for name in machine.run("ls", "/sys/class/net").split() if name.startswith("veth")]
     found["filters"] = [machine.run("tc", "filter", "show", "dev", name, "ingress", check=False) for name in ports]
-    found["ruleset"] = [machine.run("nft", "list", "ruleset", family) for family in ("ip", "ip6", "inet", "bridge")]
+    found["ruleset"] = [machine.run("nft", "list", "ruleset", family, check=False) for family in FAMILIES]
     files = machine.run("sh", "-c", "find /run/cnibox /run/cni /var/lib/cni -printf '%p %m\\n'", check=False)
     found["files"] = sorted(re.findall(r"(?m)^(?!.*(?:lock|last_reserved|\.index)).*", files))
     found["leases"] = machine.run("sh", "-c", "head /var/lib/cni/networks/mynet/[1f]*", check=False)
@@ -158,7 +173,7 @@ def replay(machine: Machine, lines: list[str]) -> None:
         machine.run("sh", "-ec", f"umask 077; {line}")
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ALL)
 def test_the_lines_are_commands_that_do_the_same(container: Machine, other: Machine, case: str) -> None:
     lines, configs = attach(container, CASES[case])
     for line in lines:
@@ -170,7 +185,7 @@ def test_the_lines_are_commands_that_do_the_same(container: Machine, other: Mach
     require_same(other, container, lines)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ALL)
 def test_a_del_that_finds_nothing_explains_nothing(container: Machine, case: str) -> None:
     assert detach(container, CASES[case]) == []
     _, configs = attach(container, CASES[case])

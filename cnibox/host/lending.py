@@ -58,11 +58,11 @@ def lend(host: Namespace, link: Link, sandbox: Namespace, name: str) -> None:
 
 def give_back(sandbox: Namespace, link: Link, name: str, *, up: bool) -> str:
     """Move a lent link to the host; the name that it has there, another one when `name` is taken."""
-    begin, is_taken = f"{sandbox.ip} link set", links.find(host_of(sandbox), name) is not None
+    change, is_taken = f"{sandbox.ip} link set", links.find(host_of(sandbox), name) is not None
     final, rest = (FREE_NAME, f"alias {name}") if is_taken else (name, "alias ''" + " up" * up)
-    say = f"{begin} {link.name} down && {begin} {link.name} name {final} && {begin} {final} netns $$ {rest}"
+    say = f"{change} {link.name} down && {change} {link.name} name {final} && {change} {final} netns $$ {rest}"
     if is_taken:
-        say = f"{begin} {link.name} down && {begin} {link.name} netns $$ name {final} {rest}"
+        say = f"{change} {link.name} down && {change} {link.name} netns $$ name {final} {rest}"
     moved: Link = host_of(sandbox).machine.journal.run(say, lambda: _move_back(sandbox, link, name, up=up))
     return moved.name
 

@@ -213,6 +213,20 @@ def test_of_rules_of_which_one_has_gone_the_others_are(container: Machine, case:
     assert len(deleted) == 1 and f"{rules[number]}".replace("-A", "-D", 1)[:40] not in deleted[0], deleted
 
 
+def test_a_device_whose_name_is_taken_comes_back_under_another(container: Machine, other: Machine) -> None:
+    lines, configs = attach(container, CASES["host-device"])
+    replay(other, lines)
+    for machine in (container, other):
+        machine.run("ip", "link", "add", "up0", "type", "bridge")
+    program = [f"{container.farm}/host-device", "--explain"]
+    deletion = container.plugin("host-device", "DEL", configs[0], program=program)
+    assert deletion.status == 1 and "its name is taken there" in deletion.json["msg"]
+    replay(other, [line for line in deletion.stderr.splitlines() if line.startswith("ip ")])
+    for machine in (container, other):
+        assert [link["ifalias"] for link in machine.ip("link") if link.get("ifalias")] == ["up0"]
+        assert [link["ifname"] for link in machine.ip("-n", "c1", "link")] == ["lo"]
+
+
 def test_names_for_a_shell_are_quoted(container: Machine) -> None:
     """A folder with a blank, and a namespace that has no name."""
     container.run("sh", "-c", "mkdir '/run/my ns'; mv /run/netns/c1 /run/c1 2>/dev/null; touch '/run/my ns/c 1'; mount --bind /run/netns/c1 '/run/my ns/c 1'")

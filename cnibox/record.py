@@ -9,6 +9,7 @@ from __future__ import annotations
 import posix
 
 from .host import files
+from .host.journal import UNCHANGED, word
 from .spec.errors import IO_FAILURE, CniError
 from .spec.jsontext import decode, encode
 
@@ -46,7 +47,7 @@ class Record:
         """Write it, over an older one, which comes back when the ADD fails."""
         files.make_directory(machine.journal, ATTACHMENTS)
         older, data = files.read(self.path), encode(self.facts).encode()
-        say = f"cat > {self.path}  # {len(data)} bytes"
+        say = f"mkdir -p -m 700 {word(self.folder)} && cat > {word(self.path)}  # {len(data)} bytes"
         undo = self._unlink if older is None else lambda: self._put(older)
         machine.journal.run(say, lambda: self._put(data), undo)
 
@@ -61,7 +62,8 @@ class Record:
 
     def remove(self, machine: Machine) -> None:
         """Remove it, and the container's folder with its last one; gone already is fine. Undone in a failed ADD."""
-        machine.journal.run(f"rm -f {self.path}", self._unlink, lambda: self._put(encode(self.facts).encode()))
+        say = f"rm -f {word(self.path)} && rmdir --ignore-fail-on-non-empty {word(self.folder)}"
+        machine.journal.run(say, self._unlink, lambda: self._put(encode(self.facts).encode()))
 
     def _put(self, data: bytes) -> None:
         self._make_folder()
@@ -74,13 +76,16 @@ class Record:
             except FileExistsError:
                 pass
 
-    def _unlink(self) -> None:
+    def _unlink(self) -> object:
+        outcome: object = UNCHANGED
         for path in (self.path, f"{self.path}.new"):  # a killed ADD's draft; no plugin has such a name
             try:
                 posix.unlink(path)
+                outcome = None
             except FileNotFoundError:
                 pass
         remove_folder(self.container_id)
+        return outcome
 
 
 def remove_folder(container_id: str) -> None:

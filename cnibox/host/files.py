@@ -7,7 +7,7 @@ import fcntl
 import posix
 import time
 
-from .journal import HostError
+from .journal import UNCHANGED, HostError, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def make_directory(journal: Journal, path: str, mode: int = 0o700) -> None:
         missing.append(path)
         path = path.rpartition("/")[0]
     for folder in reversed(missing):
-        journal.run(f"mkdir -m {mode:o} {folder}", _mkdir(folder, mode), _rmdir(folder))
+        journal.run(f"mkdir -m {mode:o} {word(folder)}", _mkdir(folder, mode), _rmdir(folder))
 
 
 class Lock:
@@ -181,13 +181,14 @@ def _is_directory(path: str) -> bool:
     raise HostError(errno.ENOTDIR, f"making folder {path}", "something else has that name")
 
 
-def _mkdir(path: str, mode: int) -> Callable[[], None]:
-    def do() -> None:
+def _mkdir(path: str, mode: int) -> Callable[[], object]:
+    def do() -> object:
         with Doing(f"making folder {path}"):
             try:
                 posix.mkdir(path, mode)
             except FileExistsError:
-                pass  # another process's first ADD made it meanwhile
+                return UNCHANGED  # another process's first ADD made it meanwhile
+        return None
 
     return do
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from . import addresses, links, routes
-from .journal import HostError
+from .journal import HostError, word
 from .namespace import attempt, refusal
 from .netlink import rtnl
 from .netlink.rtnl import AF_INET, AF_INET6, IFF_UP, RTPROT_KERNEL, RTPROT_RA
@@ -40,7 +40,7 @@ def lend(host: Namespace, link: Link, sandbox: Namespace, name: str, home_name: 
     NetworkManager would act on it.
     """
     kept = _Kept(host, link)
-    say = f"{host.ip} link set {link.name} netns {sandbox.path} name {name} alias {home_name}"
+    say = f"{host.ip} link set {link.name} netns {word(sandbox.path)} name {name} alias {home_name}"
 
     def undo() -> None:
         lent = links.find(sandbox, name)
@@ -61,9 +61,11 @@ def lend(host: Namespace, link: Link, sandbox: Namespace, name: str, home_name: 
 
 def give_back(sandbox: Namespace, link: Link, name: str, *, up: bool) -> str:
     """Move a lent link to the host; the name that it has there, another one when `name` is taken."""
-    place = sandbox.path
-    say = f"ip -n {place} link set {link.name} down; ip -n {place} link set {link.name} name {name}; "
-    say += f"ip -n {place} link set {name} netns 1 alias ''{' up' * up}"
+    change, is_taken = f"{sandbox.ip} link set", links.find(host_of(sandbox), name) is not None
+    final, rest = (FREE_NAME, f"alias {name}") if is_taken else (name, "alias ''" + " up" * up)
+    say = f"{change} {link.name} down && {change} {link.name} name {final} && {change} {final} netns $$ {rest}"
+    if is_taken:
+        say = f"{change} {link.name} down && {change} {link.name} netns $$ name {final} {rest}"
     moved: Link = host_of(sandbox).machine.journal.run(say, lambda: _move_back(sandbox, link, name, up=up))
     return moved.name
 

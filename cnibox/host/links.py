@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from . import sysctl
-from .journal import HostError
+from .journal import HostError, word
 from .namespace import attempt
 from .netlink import rtnl
 from .netlink.rtnl import IFF_LOWER_UP, IFF_PROMISC, IFF_UP, RTEXT_FILTER_SKIP_STATS
@@ -175,7 +175,7 @@ def create(
     info: Attributes = [("IFLA_INFO_KIND", kind)] + [("IFLA_INFO_DATA", {"attrs": data})] * bool(data)
     moved: Attributes = [("IFLA_NET_NS_FD", place.fd)] * (place is not namespace)
     body = {"attrs": [("IFLA_IFNAME", name), *attributes, *moved, ("IFLA_LINKINFO", {"attrs": info})]}
-    say = f"{namespace.ip} link add {name}" + f" netns {place.path}" * bool(moved) + " " + (say or f"type {kind}")
+    say = f"{namespace.ip} link add {name}" + f" netns {word(place.path)}" * bool(moved) + " " + (say or f"type {kind}")
     message = (rtnl.RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
     try:
         namespace.change(say, message, undo or deletion(place, name), shared=shared)
@@ -208,8 +208,9 @@ def create_veth(
             ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}),
         ],
     }
-    say = f"ip link add {name} up" + (f" master {master.name}" if master else "") + (f" mtu {mtu}" if size else "")
-    say += f" type veth peer name {ifname} netns {sandbox.path}" + (f" address {mac}" if mac else "")
+    size_words = f" mtu {mtu}" if size else ""
+    say = f"ip link add {name} up" + (f" master {master.name}" if master else "") + size_words
+    say += f" type veth peer name {ifname} netns {word(sandbox.path)}{size_words}" + (f" address {mac}" if mac else "")
     host.change(say, (rtnl.RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body), deletion(host, name))
 
 

@@ -8,7 +8,7 @@ import posix
 import time
 
 from .files import Doing
-from .journal import HostError, Journal
+from .journal import HostError, Journal, word
 from .netlink import rtnl
 from .netlink.socket import Netlink, NetlinkError
 from .setns import CLONE_NEWNET, setns
@@ -86,8 +86,23 @@ class Namespace:
 
     @property
     def ip(self) -> str:
-        """How an `ip` command for this namespace begins."""
-        return "ip" if self.is_host else f"ip -n {self.path}"
+        """How an `ip` command for this namespace begins. `ip -n` takes a name in /run/netns, no path."""
+        if self.is_host:
+            return "ip"
+        return f"ip -n {self._name}" if self._name else f"{self.inside}ip"
+
+    @property
+    def inside(self) -> str:
+        """What comes before a command that is to run in this namespace."""
+        if self.is_host:
+            return ""
+        return f"ip netns exec {self._name} " if self._name else f"nsenter --net={word(self.path)} "
+
+    @property
+    def _name(self) -> str:
+        """Its name for `ip netns`, "" without one."""
+        folder, _, name = self.path.rpartition("/")
+        return word(name) if folder in ("/run/netns", "/var/run/netns") else ""
 
     @property
     def netlink(self) -> Netlink:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from .journal import HostError
+from .journal import HostError, word
 from .netlink import nft
 from .netlink.codec import attribute
 from .netlink.socket import NLM_F_APPEND, NLM_F_CREATE, Netlink, NetlinkError
@@ -46,6 +46,11 @@ def usable(namespace: Namespace) -> bool:
     except OSError:
         return False
     return True
+
+
+def say(*commands: str) -> str:
+    """nft(8) with these commands, which it carries out as one transaction."""
+    return f"nft {word('; '.join(commands))}"
 
 
 class Table:

@@ -19,7 +19,7 @@ import errno
 import posix
 
 from .. import log
-from .journal import HostError
+from .journal import HostError, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ def put(namespace: Namespace, key: str, value: str, before: dict[str, str | None
 
     HostError when the kernel refuses, unless the sysctl has that value already and just cannot be written.
     """
-    say = f"sysctl -w {key}={value}"
-    if not namespace.is_host:
-        say = f"ip netns exec {namespace.path} {say}"
+    say = f"{namespace.inside}sysctl -w {word(f'{key}={value}')}"
 
     def undo() -> None:
         for path, former in restoring(namespace, before):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from ..host import files, settings
+from ..host.journal import word
 from ..spec.jsontext import decode, encode, member
 from ..spec.options import Mac
 
@@ -45,13 +46,13 @@ def write(journal: Journal, path: str, before: dict[str, Any]) -> None:
     older = files.read(path)
     data = encode({key: before[key] for key in settings.ORDER if key in before}, indent=1).encode()
     undo = (lambda: _unlink(path)) if older is None else lambda: files.replace(path, older or b"")
-    journal.run(f"cat > {path}  # {len(data)} bytes", lambda: files.replace(path, data), undo)
+    journal.run(f"cat > {word(path)}  # {len(data)} bytes", lambda: files.replace(path, data), undo)
 
 
 def remove(journal: Journal, path: str) -> None:
     """Remove it, and the draft of a killed ADD."""
     if _exists(path) or _exists(f"{path}.new"):
-        journal.run(f"rm -f {path}", lambda: _unlink(path))
+        journal.run(f"rm -f {word(path)}", lambda: _unlink(path))
 
 
 def _exists(path: str) -> bool:

@@ -148,12 +148,14 @@ class Bridge(VethPlugin):
         first, *rest = posix.urandom(6)
         mac = bytes((first & 0xFC | 0x02, *rest)).hex(":")  # unicast, locally administered
         size = [("IFLA_MTU", self.option.mtu)] if self.option.mtu else []
+        say = f"address {mac}" + f" mtu {self.option.mtu}" * bool(size) + " type bridge"
         try:
             links.create(
                 self.machine.host,
                 self.option.bridge,
                 "bridge",
                 [("IFLA_ADDRESS", mac), *size],
+                say=say,
                 undo=self._delete_bridge,
                 shared=True,
             )
@@ -213,7 +215,8 @@ class Bridge(VethPlugin):
         self.machine.journal.why = "hairpinMode" if self.option.hairpinMode else "portIsolation"
         hairpin, isolated = int(self.option.hairpinMode), int(self.option.portIsolation)
         settings = [("IFLA_BRPORT_MODE", hairpin), ("IFLA_BRPORT_ISOLATED", isolated)]
-        links.set_port(self.machine.host, port, settings, f"hairpin {hairpin} isolated {isolated}")
+        words = ("off", "on")
+        links.set_port(self.machine.host, port, settings, f"hairpin {words[hairpin]} isolated {words[isolated]}")
 
     def _prepare_far_end(self, far: Link) -> None:
         """Duplicate address detection as asked for; neighbours are told of the new address by the kernel."""

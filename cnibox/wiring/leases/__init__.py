@@ -7,7 +7,7 @@ import posix
 import time
 
 from ...host import files
-from ...host.journal import HostError
+from ...host.journal import UNCHANGED, HostError, word
 from ...spec import errors
 from ...spec.errors import CniError
 from .index import Index
@@ -124,7 +124,8 @@ class Leases:
 
         HostError EEXIST if the address is taken, although it was free under our lock.
         """
-        say = f"printf '{owner[0]}\\r\\n{owner[1]}' > {self.path}/{address}"
+        path = word(f"{self.path}/{address}")
+        say = f"printf '%s\\r\\n%s' {word(owner[0])} {word(owner[1])} > {path}"
 
         def do() -> None:
             self.changed = True
@@ -136,12 +137,13 @@ class Leases:
 
     def release(self, address: str) -> None:
         """Remove a lease, whoever's it is. No undo: another container may have it the next moment."""
-        self.journal.run(f"rm {self.path}/{address}", lambda: self._release(address))
+        self.journal.run(f"rm {word(f'{self.path}/{address}')}", lambda: self._release(address))
 
-    def _release(self, address: str) -> None:
+    def _release(self, address: str) -> object:
         self.changed = True
-        self.files.release(address)
+        was_there = self.files.release(address)
         self.index.remove(address)
+        return None if was_there else UNCHANGED
 
     def _give_back(self, address: str, owner: Owner) -> None:
         if not self.exist():

@@ -133,12 +133,14 @@ class LeaseFiles:
             finally:
                 self._discard_draft()
 
-    def release(self, address: str) -> None:
+    def release(self, address: str) -> bool:
+        """Remove a lease; False when it is gone already."""
         with Doing(f"releasing {self.path}/{address}"):
             try:
                 posix.unlink(address, dir_fd=self.folder)
             except FileNotFoundError:
-                pass
+                return False
+        return True
 
     def _note(self, name: str, data: bytes) -> None:
         """Write a hint, in place: ext4 starts writing to disk when a file is renamed over another, which takes 0.4 ms.

@@ -35,7 +35,7 @@ def chain_of(owner: Owner) -> str:
 
 def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int) -> Callable[[], None]:
     """Begin to add the rules; the function returned waits until they are there."""
-    running: list[Restore] = []
+    running: list[tuple[Restore, Callable[[], None]]] = []
     for version in (4, 6):
         mine = [address for address in addresses if address.version == version]
         if not mine:
@@ -49,14 +49,14 @@ def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: boo
             _finish(running, quietly=True)
             _remove(version, owner, mine)
 
-        running.append(machine.journal.run(iptables.say(version, "nat", lines), start, undo))
+        running.append(machine.journal.begin(iptables.say(version, "nat", lines), start, undo))
     return lambda: _finish(running)
 
 
 def remove(machine: Machine, owner: Owner, addresses: list[Cidr]) -> Callable[[], None]:
     """Begin to remove the rules; the function returned waits until they are gone. Some, or all, may be gone already."""
     attempt = Attempts()
-    running: list[tuple[Restore, list[Cidr]]] = []
+    running: list[tuple[Restore, Callable[[], None], list[Cidr]]] = []
     for version in (4, 6):
         mine = [address for address in addresses if address.version == version]
         if not mine or iptables.program(version, "-restore") is None:
@@ -66,17 +66,17 @@ def remove(machine: Machine, owner: Owner, addresses: list[Cidr]) -> Callable[[]
         def start(version: int = version, lines: list[str] = lines) -> Restore:
             return Restore(version, "nat", lines)
 
-        restore = attempt(machine.journal.run, iptables.say(version, "nat", lines), start)
-        if restore is not None:
-            running.append((restore, mine))
+        begun = attempt(machine.journal.begin, iptables.say(version, "nat", lines), start)
+        if begun is not None:
+            running.append((*begun, mine))
 
     def finish() -> None:
-        for restore, mine in running:
+        for restore, succeeded, mine in running:
             try:
                 restore.finish()
+                succeeded()
             except HostError:  # as a whole, when one of the rules is missing, or the chain another attachment's, too
-                say = f"remove what is left of {chain_of(owner)}"
-                attempt(machine.journal.run, say, lambda mine=mine: _remove(mine[0].version, owner, mine))
+                attempt(_remove_journaled, machine, mine[0].version, owner, mine)
         attempt.finish()
 
     return finish
@@ -86,8 +86,7 @@ def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
     """Remove the container's rules when only names are known of them, but not those for the addresses in `keep`."""
     attempt = Attempts()
     for version in (4, 6):
-        say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
-        attempt(machine.journal.run, say, lambda version=version: _remove(version, owner, None, keep))
+        attempt(_remove_journaled, machine, version, owner, None, keep)
     attempt.finish()
 
 
@@ -96,8 +95,7 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
     attempt = Attempts()
     for version in (4, 6):
         for owner in strangers(attempt(iptables.rules, version, "nat") or [], "", network, valid):
-            say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
-            attempt(machine.journal.run, say, lambda version=version, owner=owner: _remove(version, owner, None))
+            attempt(_remove_journaled, machine, version, owner, None)
     attempt.finish()
 
 
@@ -121,8 +119,8 @@ def repair(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[C
             sharing = [address for address in others if address.version == version]
             lines = [f"-D {line[3:]}" for line in _leading(there, owner) if _source(line) in _sources(mine)]
             lines += _chain(owner, mine + sharing) + _jumps(owner, mine)
-            say = iptables.say(version, "nat", lines)
-            machine.journal.run(say, Restore(version, "nat", lines).finish)
+            is_there = any(line.startswith(f":{chain_of(owner)} ") for line in there)
+            iptables.change(machine.journal, version, "nat", lines, is_there=is_there)
 
 
 def _comment(owner: Owner) -> str:
@@ -173,8 +171,22 @@ def _removal(owner: Owner, addresses: list[Cidr]) -> list[str]:
     return [*lines, f"-F {chain}", f"-X {chain}"]
 
 
-def _remove(version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> None:
+def _remove(version: int, owner: Owner, addresses: list[Cidr]) -> None:
+    """The undo of an ADD."""
+    lines = _leftover(version, owner, addresses)
+    if lines:
+        Restore(version, "nat", lines).finish()
+
+
+def _remove_journaled(
+    machine: Machine, version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()
+) -> None:
     """Remove what is there of the rules. `addresses` None: all that lead to the chain, but those to `keep`."""
+    iptables.change(machine.journal, version, "nat", _leftover(version, owner, addresses, keep))
+
+
+def _leftover(version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> list[str]:
+    """The lines that remove what is there."""
     chain = chain_of(owner)
     there = iptables.rules(version, "nat")
     sources = None if addresses is None else _sources(addresses)
@@ -185,8 +197,7 @@ def _remove(version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iter
     # What leads there still is another attachment's, of which there may be no record.
     if len(going) == len(leading) and any(line.startswith(f":{chain} ") for line in there):
         lines += [f"-F {chain}", f"-X {chain}"]
-    if lines:
-        Restore(version, "nat", lines).finish()
+    return lines
 
 
 def _leading(there: list[str], owner: Owner) -> list[str]:
@@ -202,10 +213,12 @@ def _source(line: str) -> str:
     return line.partition(" -s ")[2].partition(" ")[0]
 
 
-def _finish(running: list[Restore], *, quietly: bool = False) -> None:
-    for restore in running:
+def _finish(running: list[tuple[Restore, Callable[[], None]]], *, quietly: bool = False) -> None:
+    for restore, succeeded in running:
         try:
             restore.finish()
+            if not quietly:
+                succeeded()
         except HostError as error:
             if not quietly:
                 raise

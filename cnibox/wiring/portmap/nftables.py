@@ -43,6 +43,7 @@ from .nftables_shared import (
     jumps_missing,
     masquerading,
     set_up,
+    set_up_commands,
     table_of,
 )
 from .taken import Lead, refuse
@@ -114,6 +115,8 @@ class _Family:
         self.version = version
         self.published = published
         self.table = table_of(machine, version)
+        self.commands: list[str] = []
+        """What the requests that remove something are in nft(8)'s words."""
         self.word = "ip" if version == 4 else "ip6"
         self.comment = published.owner.container_id[: nftables.COMMENT_LIMIT - 1]
         self.addresses = {address.address.packed for address in published.addresses.values()}
@@ -171,8 +174,7 @@ class _Family:
         conditions = " ".join(self.published.conditions.get(self.version, ()))
         if not conditions:
             return []
-        rule = f'add rule {self.word} {NAME} {HOSTPORTS} {conditions} %s comment "{self.comment}"'
-        return [rule % words for _, words, _ in self._translations()]
+        return [self._command(HOSTPORTS, f"{conditions} {words}") for _, words, _ in self._translations()]
 
     # --- ADD and DEL
 
@@ -182,7 +184,7 @@ class _Family:
             self._by_netlink(),
             self._exchange(before, {each.host_port for each in self.published.of(self.version)}),
         )
-        say = " && ".join(f"nft add rule {self.word} {NAME} {chain} {words}" for chain, words, _ in rules)
+        say = nftables.say(*self.commands, *(self._command(chain, words) for chain, words, _ in rules))
 
         def undo() -> None:
             earlier = _Family(self.machine, self.version, before or Published(self.published.owner, [], []))
@@ -190,18 +192,22 @@ class _Family:
             _run(earlier._by_program())
 
         if requests:
-            self.machine.journal.run(
-                say or f"nft delete rules {self.word} {NAME}", lambda: self._commit(requests), undo
-            )
+            self.machine.journal.run(say, lambda: self._commit(requests), undo)
         lines = self._by_program()
         if lines:
-            self.machine.journal.run(" && ".join(f"nft {line}" for line in lines), lambda: _run(lines), undo)
+            self.machine.journal.run(nftables.say(*lines), lambda: _run(lines), undo)
 
     def remove(self, mine: set[bytes], others: set[bytes]) -> None:
-        requests = [self.table.delete_rule(chain, handle) for chain, handle, _ in self._own(mine, others)]
+        requests = self._deletions(self._own(mine, others))
         if requests:
-            say = f"nft delete rules {self.word} {NAME} # comment {self.comment}"
-            self.machine.journal.run(say, lambda: self._commit(requests))
+            self.machine.journal.run(nftables.say(*self.commands), lambda: self._commit(requests))
+
+    def _deletions(self, rules: list[tuple[str, int, Rule]]) -> list[Request]:
+        self.commands += [f"delete rule {self.word} {NAME} {chain} handle {handle}" for chain, handle, _ in rules]
+        return [self.table.delete_rule(chain, handle) for chain, handle, _ in rules]
+
+    def _command(self, chain: str, words: str) -> str:
+        return f'add rule {self.word} {NAME} {chain} {words} comment "{self.comment}"'
 
     def _exchange(self, before: Published | None, ports: set[int]) -> list[Request]:
         """Requests that put our rules in the place of those from `before`, and of what else there is of ours.
@@ -209,14 +215,14 @@ class _Family:
         CniError 999 when somebody without a record has one of the ports.
         """
         mine = self.addresses | {each.address.packed for each in (before.addresses.values() if before else ())}
-        stale = [self.table.delete_rule(chain, handle) for chain, handle, _ in self._own(mine, set(), ports)]
+        stale = self._deletions(self._own(mine, set(), ports))
         fresh = [self.table.add_rule(chain, what, self.comment) for chain, _, what in self._by_netlink()]
         return stale if not self.rules() else self._shared() + stale + fresh
 
     def _shared(self) -> list[Request]:
         if not jumps_missing(self.table):
             return [masquerading(self.table)] if self.published.snat else []
-        say = f"nft add table {self.word} {NAME}"
+        say = nftables.say(*set_up_commands(self.word, self.published.snat))
         self.machine.journal.note(say, lambda: delete_unused(self.table), shared=True)
         return set_up(self.table, self.published.snat)
 

@@ -59,6 +59,23 @@ def set_up(table: Table, snat: bool) -> list[Request]:
     ]
 
 
+def set_up_commands(ip: str, snat: bool) -> list[str]:
+    """The same for nft(8); `ip`: the table's family."""
+    based = [(PREROUTING, "prerouting", "dstnat"), (OUTPUT, "output", "-100")]  # nft knows no dstnat there
+    based += [(MASQUERADING, "postrouting", "srcnat")] * snat
+    jumps = [f"{chain} {'fib daddr type local ' * (chain != ALL)}jump {target}" for chain, target, _ in _jumps()]
+    return [
+        f'add table {ip} {NAME} {{ comment "CNI portmap plugin"; }}',
+        *(f"add chain {ip} {NAME} {chain}" for chain in (HOSTPORTS, OLD_HOSTPORTS, ALL)),
+        *(
+            f"add chain {ip} {NAME} {chain} {{ type nat hook {hook} priority {priority}; policy accept; }}"
+            for chain, hook, priority in based
+        ),
+        *(f"flush chain {ip} {NAME} {chain}" for chain in (ALL, PREROUTING, OUTPUT)),
+        *(f"add rule {ip} {NAME} {jump}" for jump in jumps),
+    ]
+
+
 def delete_unused(table: Table) -> None:
     """Take it back, unless somebody has rules there by now."""
     if not any(table.comments(chain) for chain in (HOSTPORTS, OLD_HOSTPORTS, MASQUERADING)):

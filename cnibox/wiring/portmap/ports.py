@@ -10,6 +10,7 @@ import posix
 
 from ... import record
 from ...host import files, links
+from ...host.journal import word
 from ...record import STATE
 from ...spec import errors
 from ...spec.errors import CniError
@@ -41,8 +42,10 @@ def take(machine: Machine, wanted: Published, plugin: str, remember: Callable[[]
         suffix = _suffix(owner.container_id, owner.ifname)
         before = {name for name in listing if name.endswith(suffix)}
         after = {f"{each.protocol}:{each.host_port}{suffix}" for each in wanted.mappings}
-        say = f"touch {' '.join(f'{FOLDER}/{name}' for name in sorted(after))}"
-        machine.journal.run(say, lambda: _put(before, after), lambda: _put(after, before))
+        if before != after:
+            commands = [_command("rm -f", before - after)] * bool(before - after)
+            commands += [_command("touch", after - before)] * bool(after - before)
+            machine.journal.run(" && ".join(commands), lambda: _put(before, after), lambda: _put(after, before))
     return dead
 
 
@@ -51,8 +54,7 @@ def give_back(machine: Machine, container_id: str, ifname: str) -> None:
     suffix = _suffix(container_id, ifname)
     held = {name for name in _listing() if name.endswith(suffix)}
     if held:
-        say = f"rm -f {' '.join(f'{FOLDER}/{name}' for name in sorted(held))}"
-        machine.journal.run(say, lambda: _put(held, set()))
+        machine.journal.run(_command("rm -f", held), lambda: _put(held, set()))
 
 
 def entries_of_others(owner: Owner) -> int:
@@ -126,6 +128,10 @@ def _is_alive(machine: Machine, found: Record) -> bool:
         return not found.facts.get("hasLink") or links.find(namespace, found.ifname) is not None
     finally:
         namespace.close()
+
+
+def _command(verb: str, names: set[str]) -> str:
+    return f"{verb} {' '.join(word(f'{FOLDER}/{name}') for name in sorted(names))}"
 
 
 def _suffix(container_id: str, ifname: str) -> str:

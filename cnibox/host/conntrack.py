@@ -88,7 +88,7 @@ def forget(namespace: Namespace, version: int, flows: list[UdpFlows]) -> None:
     """
     if not flows or sysctl.read(namespace, "net/netfilter/nf_conntrack_count") in (None, "0"):
         return  # this kernel tracks no connections, or there are none
-    say = " && ".join(f"conntrack -D -f ipv{version} -p udp {each}" for each in flows)
+    say = "; ".join(f"conntrack -D -f ipv{version} -p udp {each}" for each in flows)
     namespace.machine.journal.run(say, lambda: _forget(namespace, version, flows, say))
 
 

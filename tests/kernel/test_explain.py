@@ -170,7 +170,8 @@ def require_same(replayed: Machine, original: Machine, lines: list[str]) -> None
 
 def replay(machine: Machine, lines: list[str]) -> None:
     for line in lines:
-        machine.run("sh", "-ec", f"umask 077; {line}")
+        has_flows = line.startswith("conntrack -D ")  # not on this machine: conntrack ends with 1
+        machine.run("sh", "-c" if has_flows else "-ec", f"umask 077; {line}", check=not has_flows)
 
 
 @pytest.mark.parametrize("case", ALL)

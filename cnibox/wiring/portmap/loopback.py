@@ -22,7 +22,7 @@ from ...host import iptables, links, nftables, routes, sysctl
 from ...host.journal import HostError
 from ...host.netlink.nft import NF_DROP, NF_INET_PRE_ROUTING, PRIORITY_MANGLE
 from ...host.nftables_listing import listed, outline
-from .nftables_shared import table_of
+from .nftables_shared import TABLE_COMMENT, table_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,9 +122,14 @@ def _ensure_guard(machine: Machine) -> None:
     if _has_guard(machine):
         return
     table = table_of(machine, 4)
-    say = f"nft add rule ip {table.name} {GUARD} iifname != lo ip daddr 127.0.0.0/8 drop"
+    say = nftables.say(
+        f'add table ip {table.name} {{ comment "{TABLE_COMMENT}"; }}',
+        f"add chain ip {table.name} {GUARD} {{ type filter hook prerouting priority mangle; }}",
+        f"flush chain ip {table.name} {GUARD}",
+        f'add rule ip {table.name} {GUARD} iifname != "lo" ip daddr 127.0.0.0/8 drop',
+    )
     requests = (
-        table.add("CNI portmap plugin"),
+        table.add(TABLE_COMMENT),
         table.add_chain(GUARD, ("filter", NF_INET_PRE_ROUTING, PRIORITY_MANGLE)),
         table.flush_chain(GUARD),
         table.add_rule(GUARD, _rule()),

@@ -157,7 +157,7 @@ def state(machine: Machine, lines: list[str]) -> dict[str, Any]:
     found["filters"] = [machine.run("tc", "filter", "show", "dev", name, "ingress", check=False) for name in ports]
     # In the order of their names: iptables may be faster or slower than netlink.
     rulesets = (machine.run("nft", "list", "ruleset", family, check=False) for family in FAMILIES)
-    found["ruleset"] = [sorted(re.split(r"(?m)^(?=table )", text)) for text in rulesets]
+    found["ruleset"] = [sorted(map(str.strip, re.split(r"(?m)^(?=table )", text))) for text in rulesets]
     files = machine.run("sh", "-c", "find /run/cnibox /run/cni /var/lib/cni -printf '%p %m\\n'", check=False)
     found["files"] = sorted(re.findall(r"(?m)^(?!.*(?:lock|last_reserved|\.index)).*", files))
     found["leases"] = machine.run("sh", "-c", "head /var/lib/cni/networks/mynet/[1f]*", check=False)

@@ -6,6 +6,7 @@ One file a plugin of the attachment: /run/cnibox/attachments/<container ID>/<ifn
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from .host import files
@@ -103,6 +104,17 @@ def of(request: Request, plugin: str) -> Record | None:
         if record.network == request.name:
             return record
     return found[0] if found else None
+
+
+def has_any(container_id: str) -> bool:
+    """Whether an ADD of this boot has recorded anything of that container; in doubt it has."""
+    try:
+        posix.stat(f"{ATTACHMENTS}/{container_id}")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
 
 
 def siblings(container_id: str, ifname: str, network: str, plugin: str) -> list[Record]:

@@ -15,6 +15,7 @@ from cnibox.wiring import leases
 from cnibox.wiring.leases.index import HEADER, PART, Index
 from cnibox.wiring.leases.on_disk import is_address, parse
 from cnibox.wiring.leases.ranges import RANGE_SETS, RangeSet, range_sets
+from cnibox.wiring.leases.stale import boot_time
 
 
 def sets(*given: list[dict[str, Any]], version: str = "1.0.0") -> list[RangeSet]:
@@ -161,6 +162,6 @@ def test_ages_and_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     ages = {5: "5 s", 119: "119 s", 125: "2 minutes", 3600 * 5: "5 hours", 86400 * 9: "9 days", -9: "0 s"}
     assert {seconds: leases.ago(now - seconds) for seconds in ages} == ages
     up = time.clock_gettime(time.CLOCK_BOOTTIME)
-    assert leases.boot_time() <= now - up + 1
+    assert boot_time() <= now - up + 1
     monkeypatch.setattr(time, "time", lambda: now + 10**9)  # a clock that was set right after boot
-    assert leases.boot_time() <= now
+    assert boot_time() <= now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import posix
 import time
 
 from ...host import files
@@ -202,19 +201,6 @@ class Look:
     def __exit__(self, *unused: object) -> None:
         self.leases.index.close()
         self.leases.files.close()
-
-
-def boot_time() -> float:
-    """When this machine was started, in seconds since 1970, and rather too early than too late.
-
-    A clock that was wrong at boot and was set right later would make the leases of running containers look
-    older than the boot; the mtime of /sys still tells the wrong clock's time.
-    """
-    computed = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    try:
-        return min(computed, posix.stat("/sys").st_mtime)
-    except OSError:
-        return computed
 
 
 def ago(when: float) -> str:

@@ -13,6 +13,7 @@ from .host import files
 from .host.journal import UNCHANGED, word
 from .spec.errors import IO_FAILURE, CniError
 from .spec.jsontext import decode, encode
+from .spec.request import CONTAINER_ID, NETWORK_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Record:
     @property
     def path(self) -> str:
         return f"{self.folder}/{self.ifname}:{self.network}:{self.plugin}"
+
+    def file_names(self) -> list[tuple[str, str]]:
+        """The longest names of its files, each with what makes it long."""
+        draft = f"{self.path}.new".rpartition("/")[2]
+        return [(CONTAINER_ID, self.container_id), (NETWORK_NAME, draft)]
 
     def write(self, machine: Machine) -> None:
         """Write it, over an older one, which comes back when the ADD fails."""
@@ -175,6 +181,8 @@ def _listing(folder: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # there can be no such folder
+            return []
         raise CniError(IO_FAILURE, f"cannot read {folder}: {error.strerror}") from None
 
 

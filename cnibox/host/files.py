@@ -37,13 +37,20 @@ class Doing:
             raise HostError(error.errno or 0, self.what, hint=self.hint) from None
 
 
+def is_absence(error: OSError) -> bool:
+    """Whether the error says that there is no such file, or that there can be none: its name is too long."""
+    return error.errno in (errno.ENOENT, errno.ENAMETOOLONG)
+
+
 def read(path: str, dir_fd: int | None = None) -> bytes | None:
     """The whole file, None when there is none; HostError when it cannot be read."""
     with Doing(f"reading {path}"):
         try:
             fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=dir_fd)
-        except FileNotFoundError:
-            return None
+        except OSError as error:
+            if is_absence(error):
+                return None
+            raise
         try:
             parts = []
             while part := posix.read(fd, 1 << 16):

@@ -35,6 +35,10 @@ _REQUIRED = (
 # since which version of the specification a configuration allows the command
 _SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 
+NAME_MAX = 255
+"""Bytes of the name of a file (linux/limits.h), or of a chain of nftables."""
+NETWORK_NAME, CONTAINER_ID = "network name", "container ID"
+
 # "cni.dev/attachments" is how drafts of the specification spelled it; libcni sends both.
 _ATTACHMENT_KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
@@ -196,6 +200,16 @@ class Request:
             for index, entry in enumerate(given or ()):
                 kept[_attachment(entry, f"{key}[{index}]")] = None
         return None if kept is None else list(kept)
+
+    def require_fits(self, what: str, name: str) -> None:
+        """CniError unless `name`, which the NETWORK_NAME or the CONTAINER_ID is part of, can name a file or a chain."""
+        excess = len(name.encode()) - NAME_MAX
+        if excess > 0:
+            code, text = INVALID_CONFIG, self.name
+            if what == CONTAINER_ID:
+                code, text = INVALID_ENVIRONMENT, self.container_id
+            limit = f"{len(text)} bytes; at most {len(text) - excess} fit into the name {name}"
+            raise CniError(code, f"{what} is too long", limit)
 
     def renamed(self, name: str) -> Request:
         """The same request for a network of another name, in the configuration and on stdin, too."""

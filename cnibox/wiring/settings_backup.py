@@ -28,6 +28,11 @@ def path_of(request: Request) -> str:
     return f"{folder}/{request.container_id}_{request.ifname}.json"
 
 
+def longest_name(request: Request) -> str:
+    """The name of its draft."""
+    return f"{path_of(request)}.new".rpartition("/")[2]
+
+
 def read(path: str) -> dict[str, Any]:
     """The settings in it that can be ones; none when it is not there or not JSON."""
     try:
@@ -67,5 +72,8 @@ def _unlink(path: str) -> None:
     for name in (path, f"{path}.new"):
         try:
             posix.unlink(name)
-        except (FileNotFoundError, NotADirectoryError):
+        except NotADirectoryError:
             pass
+        except OSError as error:
+            if not files.is_absence(error):
+                raise

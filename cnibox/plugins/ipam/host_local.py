@@ -16,6 +16,7 @@ from ...spec import errors
 from ...spec.address import Address, Cidr
 from ...spec.errors import CniError
 from ...spec.options import IpOrPrefix, ListOf, Option, Options, Text
+from ...spec.request import CONTAINER_ID, NETWORK_NAME
 from ...spec.result import IpConfig, Result
 from ...wiring import ipam
 from ...wiring.leases import DATA_DIR, Leases, is_garbled
@@ -61,6 +62,9 @@ class HostLocal(Plugin):
             text = f'option "ipam.dataDir" of {name}: must be an absolute path, not "{data_dir}"'
             raise CniError(errors.INVALID_CONFIG, text)
         self.leases = Leases(machine.journal, request.name, data_dir)
+        if request.command in ("ADD", "STATUS"):
+            request.require_fits(CONTAINER_ID, request.container_id)
+            request.require_fits(NETWORK_NAME, self.leases.files.draft)
         self.owner = (request.container_id, request.ifname)
         self.dead: set[str] = set()
         """Those of the chosen addresses whose leases are nobody's any more."""

@@ -18,7 +18,7 @@ from ...spec import errors
 from ...spec.address import Cidr
 from ...spec.errors import CniError
 from ...spec.options import Bool, Int, ListOf, Mac, Option, Options, Record, Text
-from ...spec.request import interface_name_fault
+from ...spec.request import CONTAINER_ID, interface_name_fault
 from ...spec.result import Interface, Result, Route
 from ...wiring.interface import gateways, require
 from ...wiring.sharing import provide_gateways
@@ -76,6 +76,12 @@ class Bridge(VethPlugin):
     needed_to_delete = Options(IP_MASQ, MAC_SPOOF_CHECK)
     container_index = 2
     vlans: BridgeVlans | None = None
+
+    def derived_names(self) -> list[tuple[str, str]]:
+        names = super().derived_names()
+        if self.option.macspoofchk:
+            names.append((CONTAINER_ID, spoof_check(self.machine, self.request).mac_chain))
+        return names
 
     def validate(self) -> None:
         option = self.option

@@ -20,6 +20,7 @@ from ...spec import errors
 from ...spec.errors import CniError
 from ...spec.jsontext import member
 from ...spec.options import Bool, Int, Ip, ListOf, OneOf, Option, Options, Record, Text
+from ...spec.request import CONTAINER_ID
 from ...wiring import backends, portmap
 from ...wiring.chained import ChainedPlugin
 from ...wiring.interface import require
@@ -56,6 +57,9 @@ class Portmap(ChainedPlugin):
         Option("conditionsV6", ListOf(Text), [], "the same for IPv6 packets"),
         Option("portMappings", ListOf(Record(MAPPING)), [], "the ports", config=False, capability="portMappings"),
     )
+
+    def derived_names(self) -> list[tuple[str, str]]:
+        return [*super().derived_names(), (CONTAINER_ID, ports.longest_name(self.owner()))]
 
     # --- ADD
 

@@ -18,6 +18,7 @@ from ...spec import errors
 from ...spec.errors import CniError, require
 from ...spec.jsontext import encode, keys_of
 from ...spec.options import Bool, Int, Mac, Mapping, Option, Options, Text
+from ...spec.request import CONTAINER_ID
 from ...wiring import settings_backup
 from ...wiring.chained import ChainedPlugin
 from ...wiring.settings_backup import DATA_DIR
@@ -79,6 +80,9 @@ class Tuning(ChainedPlugin):
 
     def _paths(self, values: dict[str, str]) -> dict[str, str]:
         return {sysctl_path(key, self.request.ifname, value): value for key, value in values.items()}
+
+    def derived_names(self) -> list[tuple[str, str]]:
+        return [*super().derived_names(), (CONTAINER_ID, settings_backup.longest_name(self.request))]
 
     # --- ADD
 

@@ -74,7 +74,7 @@ class Index:
                 return self._write(lines)
             except OSError:  # a full disk, say
                 self.close()
-        self.fd = posix.memfd_create(self.name, posix.MFD_CLOEXEC)
+        self.fd = posix.memfd_create("leases", posix.MFD_CLOEXEC)
         self.kept = False
         self._write(lines)
 

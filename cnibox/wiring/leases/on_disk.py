@@ -49,8 +49,10 @@ class LeaseFiles:
         with Doing(f"opening {self.path}"):
             try:
                 posix.lstat(self.path)
-            except FileNotFoundError:
-                return False
+            except OSError as error:
+                if files.is_absence(error):
+                    return False
+                raise
         return True
 
     def open(self) -> None:

@@ -134,6 +134,11 @@ def _command(verb: str, names: set[str]) -> str:
     return f"{verb} {' '.join(word(f'{FOLDER}/{name}') for name in sorted(names))}"
 
 
+def longest_name(owner: Owner) -> str:
+    """The longest name that a port of this owner can have in the folder."""
+    return f"sctp:65535{_suffix(owner.container_id, owner.ifname)}"
+
+
 def _suffix(container_id: str, ifname: str) -> str:
     return f":{container_id}:{ifname}"
 

@@ -34,7 +34,7 @@ def take(machine: Machine, wanted: Published, plugin: str, remember: Callable[[]
     Returns the dead who held one of them: what is left of their rules is in the way.
     """
     owner = wanted.owner
-    files.make_directory(machine.journal, FOLDER)
+    record.make_state(machine, FOLDER)
     with files.Lock(FOLDER):
         listing = posix.listdir(FOLDER)
         dead = _dead_holders(machine, wanted, plugin, listing)
@@ -52,7 +52,7 @@ def take(machine: Machine, wanted: Published, plugin: str, remember: Callable[[]
 def give_back(machine: Machine, container_id: str, ifname: str) -> None:
     """Give back what an attachment holds; it may hold nothing."""
     suffix = _suffix(container_id, ifname)
-    held = {name for name in _listing() if name.endswith(suffix)}
+    held = {name for name in record.names_in(FOLDER) if name.endswith(suffix)}
     if held:
         machine.journal.run(_command("rm -f", held), lambda: _put(held, set()))
 
@@ -61,7 +61,7 @@ def entries_of_others(owner: Owner) -> int:
     """How many entries of iptables all that is held by others makes at most: one for each 15 ports of a protocol."""
     counts: dict[tuple[str, str], int] = {}
     own = _suffix(owner.container_id, owner.ifname)
-    for name in _listing():
+    for name in record.names_in(FOLDER):
         protocol, _, rest = name.partition(":")
         holder = rest.partition(":")[2]
         if f":{holder}" != own:
@@ -141,13 +141,6 @@ def longest_name(owner: Owner) -> str:
 
 def _suffix(container_id: str, ifname: str) -> str:
     return f":{container_id}:{ifname}"
-
-
-def _listing() -> list[str]:
-    try:
-        return posix.listdir(FOLDER)
-    except FileNotFoundError:
-        return []
 
 
 def _put(before: set[str], after: set[str]) -> None:

@@ -121,9 +121,8 @@ def find(name: str, path: list[str]) -> str:
         except (OSError, ValueError):
             continue
     text = f'failed to find plugin "{name}" in path [{" ".join(path)}]'
-    advice = "CNI_PATH must name the folder that holds it"
-    if name in registry.PLUGINS:
-        advice += "; `cnibox install DIR` puts it there"
+    advice = "CNI_PATH must name the folder that holds it; "
+    advice += "`cnibox install DIR` puts it there" if name in registry.PLUGINS else registry.no_such(name)
     raise CniError(errors.INTERNAL, text, advice)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from .registry import PLUGINS
+from .registry import PLUGINS, no_such
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _refuse_runtime(program: str) -> int:
 
 
 def _no_plugin(program: str) -> str:
-    return f'cnibox has no plugin "{_basename(program)}"; it has {", ".join(PLUGINS)}'
+    return no_such(_basename(program))
 
 
 def _basename(path: str) -> str:

@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host.journal import Operation
     from .plugin import Plugin
+    from .spec.result import Result
 
 REFERENCE = "1.9.1"
 """The release of the Go reference whose options and behaviour we have. nerdctl reads it from the bare run: 1.7.1 and
@@ -90,11 +91,18 @@ def _add(plugin: Plugin) -> None:
     """ADD, all or nothing: a result that cannot be printed undoes the attachment as well."""
     try:
         result = plugin.add()
-        _write(1, encode(result.to_object(plugin.request.version), indent=4))
+        _write(1, encode(_in_version(result, plugin.request), indent=4))
     except BaseException:
         for failure in plugin.machine.journal.undo():
             log.error(f"while undoing a failed ADD: {failure}")
         raise
+
+
+def _in_version(result: Result, request: Request) -> dict[str, object]:
+    try:
+        return result.to_object(request.version)
+    except CniError as error:
+        raise error.advising(request.version_advice) from None
 
 
 def report_status(plugin: Plugin) -> None:

@@ -117,9 +117,20 @@ class Request:
             known = f"known: {' '.join(_WITH_CONFIG)} VERSION"
             raise CniError(INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {self.command}", known)
         self.version = _version(self.config)
-        _require_command_allowed(self.command, self.version)
+        try:
+            _require_command_allowed(self.command, self.version)
+        except CniError as error:
+            raise error.advising(self.version_advice) from None
         if self.command == "GC":
             self.valid_attachments  # noqa: B018  a garbled list must fail here, before anything is collected
+
+    @property
+    def version_advice(self) -> str:
+        """For errors that a later version would not have; "" if the configuration names its version."""
+        if member(self.config, "cniVersion"):
+            return ""
+        text = f'the configuration has no "cniVersion", which means {versions.UNSAID}'
+        return f'{text}; add one, such as "cniVersion": "{versions.CURRENT}"'
 
     @property
     def cni_args(self) -> dict[str, str]:
@@ -174,7 +185,7 @@ class Request:
                     f"could not parse prevResult: result type supports [{' '.join(fitting)}] "
                     f"but unmarshalled CNIVersion is {jsontext.quoted(said)}",
                     f"all plugins of a list must be given its cniVersion, here {self.version}",
-                )
+                ).advising(self.version_advice)
             try:
                 self._previous = Result.from_object(given, self.version)
             except CniError as error:

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 
 from cnibox.spec.errors import CniError
+from cnibox.spec.request import Request
 from cnibox.wiring import leases
+from cnibox.wiring.ipam import require_representable
 from cnibox.wiring.leases.index import HEADER, PART, Index
 from cnibox.wiring.leases.on_disk import is_address, parse
 from cnibox.wiring.leases.ranges import RANGE_SETS, RangeSet, range_sets
 from cnibox.wiring.leases.stale import boot_time
 
 
-def sets(*given: list[dict[str, Any]], version: str = "1.0.0") -> list[RangeSet]:
-    return range_sets(RANGE_SETS.parse(list(given)), version)
+def sets(*given: list[dict[str, Any]]) -> list[RangeSet]:
+    return range_sets(RANGE_SETS.parse(list(given)))
 
 
 def order(ranges: RangeSet, after: str = "") -> list[str]:
@@ -84,12 +86,18 @@ def test_wrong_ranges(given: list[list[dict[str, Any]]], text: str) -> None:
     assert caught.value.code == 7 and text in str(caught.value)
 
 
-def test_old_versions_have_one_address_of_each_family() -> None:
-    two = [{"subnet": "10.1.0.0/24"}], [{"subnet": "10.2.0.0/24"}]
-    with pytest.raises(CniError, match=r"CNI version 0.2.0 does not support more than 1 address per family"):
-        sets(*two, version="0.2.0")
-    assert len(sets(*two, version="0.3.0")) == 2
-    assert len(sets(two[0], [{"subnet": "fd00::/64"}], version="0.1.0")) == 2
+@pytest.mark.parametrize(
+    ("version", "families", "is_representable"),
+    [("0.2.0", [4, 4], False), ("", [6, 4, 6], False), ("0.3.0", [4, 4], True), ("", [4, 6], True), ("0.2.0", [], True)],
+)
+def test_old_versions_have_one_address_of_each_family(version: str, families: list[int], is_representable: bool) -> None:
+    config: dict[str, object] = {"cniVersion": version} if version else {}
+    request = Request("ADD", config=config, version=version or "0.1.0")
+    if is_representable:
+        return require_representable(families, request)
+    with pytest.raises(CniError, match=r"CNI version 0.[12].0 does not support more than 1 address per family") as caught:
+        require_representable(families, request)
+    assert ('has no "cniVersion", which means 0.1.0' in caught.value.details) == (not version)
 
 
 def test_lease_texts() -> None:

@@ -20,6 +20,7 @@ from ...spec.request import CONTAINER_ID, NETWORK_NAME
 from ...spec.result import IpConfig, Result
 from ...wiring import ipam
 from ...wiring.leases import DATA_DIR, Leases, is_garbled
+from ...wiring.leases.on_disk import ADVICE
 from ...wiring.leases.ranges import RANGE, RANGE_SETS, Range, RangeSet, range_sets
 
 TYPE_CHECKING = False
@@ -136,7 +137,9 @@ class HostLocal(Plugin):
         if not given:
             advice = 'give "ipam" a "subnet", or "ranges"; or the runtime its capability "ipRanges"'
             raise CniError(errors.INVALID_CONFIG, "no IP ranges specified", advice)
-        return range_sets(given, self.request.version)
+        sets = range_sets(given)
+        ipam.require_representable([each.version for each in sets], self.request)
+        return sets
 
     # --- choosing addresses: everything is chosen before anything is changed
 
@@ -228,9 +231,8 @@ class HostLocal(Plugin):
         while not posix.access(path, posix.F_OK) and path != "/":
             path = path.rpartition("/")[0] or "/"
         if not posix.access(path, posix.W_OK | posix.X_OK):
-            raise CniError(
-                errors.IO_FAILURE, f"cannot write leases below {path}", "read-only, no folder, or of another user"
-            )
+            advice = f"it is read-only, no folder, or another user's: make it writable, {ADVICE}"
+            raise CniError(errors.IO_FAILURE, f"cannot write leases below {path}", advice)
 
 
 def _boot_time() -> float:

@@ -14,7 +14,6 @@ from ...spec.errors import CniError
 from ...spec.jsontext import member
 from ...spec.options import Ip, ListOf, Option, Options, Prefix, Record, template_of
 from ...spec.result import IpConfig, Result
-from ...spec.versions import at_least
 from ...wiring import ipam
 
 ADDRESS = Options(
@@ -92,8 +91,5 @@ class Static(Plugin):
             addresses.append(IpConfig(address, inside[-1] if inside else None))
         if option.ips:
             addresses = [IpConfig(address) for address in option.ips]
-        families = [each.address.version for each in addresses]
-        if max(families.count(4), families.count(6)) > 1 and not at_least(self.request.version, "0.3.0"):
-            text = f"CNI version {self.request.version} does not support more than 1 address per family"
-            raise CniError(errors.INVALID_CONFIG, text, "use cniVersion 0.3.0 or later")
+        ipam.require_representable([each.address.version for each in addresses], self.request)
         return addresses

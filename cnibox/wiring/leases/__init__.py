@@ -10,7 +10,7 @@ from ...host.journal import UNCHANGED, HostError, word
 from ...spec import errors
 from ...spec.errors import CniError
 from .index import Index
-from .on_disk import LeaseFiles
+from .on_disk import LeaseFiles, Writing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Leases:
 
     def make(self) -> None:
         """Make the folder. Undone while it is empty: after a lease it stays, as the reference's does."""
-        files.make_directory(self.journal, self.path, 0o755)
+        with Writing(f"making folder {self.path}"):
+            files.make_directory(self.journal, self.path, 0o755)
 
     def __enter__(self) -> Leases:
         self.files.open()
@@ -159,7 +160,8 @@ class Leases:
 
     def _take_lock(self) -> None:
         try:
-            self.lock.acquire()
+            with Writing(f"locking {self.lock.path}"):
+                self.lock.acquire()
         except HostError as error:
             if error.errno != errno.EAGAIN:
                 raise

@@ -23,6 +23,7 @@ from _socket import AF_INET, AF_INET6, inet_pton
 
 from ...host import files
 from ...host.files import SAFE, Doing
+from ...host.journal import HostError
 
 UNPRINTABLE = bytes(range(33)) + b"\x7f"
 GARBLED = (b"", b"")
@@ -30,6 +31,24 @@ UNREADABLE = (b"?", b"?")
 """The owner of what is named like an address but is no file; "?" is no container ID."""
 NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR)
 """What the kernel answers for a symlink, a socket and a folder."""
+
+
+ADVICE = 'or let "dataDir" of "ipam" name another folder'
+HINTS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), f"run it as root, {ADVICE}"),
+    errno.EROFS: f"make it writable, {ADVICE}",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free some space, {ADVICE}"),
+}
+
+
+class Writing(Doing):
+    """The same where leases are written; the error says what to do."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            refusal = error if isinstance(error, HostError) else HostError(error.errno or 0, self.what)
+            refusal.hint = refusal.hint or HINTS.get(refusal.errno or 0, "")
+            raise refusal from None
 
 
 class LeaseFiles:
@@ -126,7 +145,7 @@ class LeaseFiles:
     def reserve(self, address: str, owner: tuple[bytes, bytes], number: int) -> None:
         """Make a lease, whole or not at all. HostError EEXIST if that address has one."""
         last = f"last_reserved_ip.{number}"
-        with Doing(f"reserving {self.path}/{address}"):
+        with Writing(f"reserving {self.path}/{address}"):
             # In this order, a crash in between moves the round robin on, and loses no address.
             self._note(last, address.encode())
             self._write_draft(b"%b\r\n%b" % owner)
@@ -137,7 +156,7 @@ class LeaseFiles:
 
     def release(self, address: str) -> bool:
         """Remove a lease; False when it is gone already."""
-        with Doing(f"releasing {self.path}/{address}"):
+        with Writing(f"releasing {self.path}/{address}"):
             try:
                 posix.unlink(address, dir_fd=self.folder)
             except FileNotFoundError:

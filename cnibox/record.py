@@ -29,6 +29,10 @@ ATTACHMENTS = f"{STATE}/attachments"
 
 _believed: list[bool] = []
 
+DRAFT = ".new"
+"""How files.replace names the file that it writes; no plugin has such a name."""
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Of the path of a record: nothing is there, or can be."""
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Of the folder of the state: it is another user's, or cannot be made."""
 
@@ -62,16 +66,21 @@ class Record:
         older, data = files.read(self.path), encode(self.facts).encode()
         say = f"mkdir -p -m 700 {word(self.folder)} && cat > {word(self.path)}  # {len(data)} bytes"
         undo = self._unlink if older is None else lambda: self._put(older)
-        machine.journal.run(say, lambda: self._put(data), undo)
+        machine.journal.run(say, lambda: self._put(data), undo, is_evidence=True)
 
-    def is_there(self) -> bool:
-        """Whether it has not been removed since it was read."""
-        return bool(_written(self.path))
+    def again(self) -> Record | None:
+        """The record as it is now; None when it has been removed."""
+        is_there = self.path.rpartition("/")[2] in names_in(self.folder)
+        facts = _facts(self.path) if is_there else {}
+        return Record(self.container_id, self.ifname, self.network, self.plugin, facts) if is_there else None
 
-    def lock(self) -> files.Lock:
-        """The container's: its ADD holds it, and what that has started, which lives on when ADD itself is killed."""
-        self._make_folder()  # another DEL may have been faster; the lock must not become a file in its place
-        return files.Lock(self.folder)
+    def lock(self, machine: Machine) -> ContainerLock:
+        """Take the container's lock; its folder is made, and removed again if the ADD fails."""
+        while True:
+            make_state(machine, self.folder)
+            lock = lock_of(self.container_id)
+            if lock is not None:  # else a DEL has just removed the folder
+                return lock
 
     def remove(self, machine: Machine) -> None:
         """Remove it, and the container's folder with its last one; gone already is fine. Undone in a failed ADD."""
@@ -91,14 +100,68 @@ class Record:
 
     def _unlink(self) -> object:
         outcome: object = UNCHANGED
-        for path in (self.path, f"{self.path}.new"):  # a killed ADD's draft; no plugin has such a name
-            try:
-                posix.unlink(path)
-                outcome = None
-            except FileNotFoundError:
-                pass
+        for path in (self.path, f"{self.path}{DRAFT}"):
+            with files.Doing(f"removing {path}"):
+                try:
+                    posix.unlink(path)
+                    outcome = None
+                except FileNotFoundError:
+                    pass
         remove_folder(self.container_id)
         return outcome
+
+
+class ContainerLock:
+    """The container's lock, held until `release` or the end of this process.
+
+    Its ADD, DEL, GC and repair hold it, one after the other, and so does a program that ADD has started, which lives on
+    when ADD is killed. `fd` is its descriptor.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def release(self) -> None:
+        posix.close(self.fd)
+
+    def __enter__(self) -> ContainerLock:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.release()
+
+
+def lock_of(container_id: str) -> ContainerLock | None:
+    """Take the container's lock; None when nothing of the container is on record. HostError EAGAIN after 30 s.
+
+    The lock is on the container's folder, which the last DEL removes: who has waited for a removed one tries again.
+    """
+    folder = f"{ATTACHMENTS}/{container_id}"
+    while _is_believed():
+        with files.Doing(f"locking {folder}"):
+            try:
+                fd = posix.open(folder, posix.O_RDONLY | posix.O_DIRECTORY | files.SAFE)
+            except OSError as error:
+                if error.errno in ABSENT:
+                    return None
+                raise
+            try:
+                files.lock_open(fd, folder)
+                if _is_in_place(fd, folder):
+                    return ContainerLock(fd)
+            except BaseException:
+                posix.close(fd)
+                raise
+            posix.close(fd)
+    return None
+
+
+def _is_in_place(fd: int, folder: str) -> bool:
+    try:
+        there, ours = posix.stat(folder), posix.fstat(fd)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def make_state(machine: Machine, folder: str = STATE) -> None:
@@ -210,11 +273,38 @@ def _written(path: str) -> int:
         return 0  # it has gone since
 
 
+def remove_drafts(machine: Machine, container_id: str, ifname: str, plugin: str) -> None:
+    """Remove the drafts of records that a killed ADD has left."""
+    folder = f"{ATTACHMENTS}/{container_id}"
+    for name in names_in(folder):
+        if name.startswith(f"{ifname}:") and name.endswith(f":{plugin}{DRAFT}"):
+            path = f"{folder}/{name}"
+            machine.journal.run(f"rm -f {word(path)}", lambda path=path: _unlink_draft(path))  # type: ignore[misc]
+
+
+def drafts(network: str, plugin: str) -> list[tuple[str, str]]:
+    """(container ID, interface) of the drafts that killed ADDs of this plugin to a network have left."""
+    return [
+        (container_id, name.partition(":")[0])
+        for container_id in names_in(ATTACHMENTS)
+        for name in names_in(f"{ATTACHMENTS}/{container_id}")
+        if name.endswith(f":{network}:{plugin}{DRAFT}")
+    ]
+
+
+def _unlink_draft(path: str) -> None:
+    with files.Doing(f"removing {path}"):
+        try:
+            posix.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
 def _of_container(container_id: str, wanted: str = "") -> Iterator[Record]:
-    """The container's records, or those of one plugin."""
+    """The container's records, or those of one plugin; drafts are none."""
     for name in names_in(f"{ATTACHMENTS}/{container_id}"):
         ifname, network, plugin = (name.split(":") + ["", ""])[:3]
-        if plugin and wanted in ("", plugin):
+        if plugin and wanted in ("", plugin) and not plugin.endswith(DRAFT):
             yield Record(container_id, ifname, network, plugin, _facts(f"{ATTACHMENTS}/{container_id}/{name}"))
 
 

@@ -8,6 +8,7 @@ import sys
 import click
 
 from .. import record, registry
+from ..host import links
 from ..host.namespace import Machine
 from ..record import Record
 from ..spec.errors import INVALID_CONFIG, IO_FAILURE, CniError
@@ -47,20 +48,31 @@ def repair(quiet: bool) -> None:
 
 def repaired(machine: Machine, attachment: Record) -> list[str]:
     """What was put back of one attachment; nothing of one whose container is gone."""
-    if attachment.plugin.endswith(".new"):  # the draft of a record, of an ADD that was killed
-        return []
     if attachment.plugin not in registry.PLUGINS:
         text = f"this cnibox has no plugin {attachment.plugin}"
         raise CniError(INVALID_CONFIG, text, f"its record is {attachment.path}")
     plugin = registry.load(attachment.plugin)
     if not issubclass(plugin, AttachmentPlugin):
         return []
-    if "namespace" not in attachment.facts and attachment.is_there():  # each plugin writes it
+    lock = record.lock_of(attachment.container_id)
+    if lock is None:
+        return []
+    with lock:  # from here on no ADD and no DEL of the container is under way
+        current = attachment.again()
+        if current is None or not _is_alive(machine, current):
+            return []
+        return plugin.repair(machine, current)
+
+
+def _is_alive(machine: Machine, attachment: Record) -> bool:
+    """Whether namespace and interface are there: a Go plugin's DEL takes the interface, and knows of no record."""
+    if "namespace" not in attachment.facts:  # each plugin writes it
         advice = "attach the container again, or remove the file if the container is gone"
         raise CniError(IO_FAILURE, f"its record {attachment.path} is garbled, its rules are not known", advice)
     sandbox = namespace_of(machine, attachment)
     if sandbox is None:
-        return []
-    sandbox.close()
-    with attachment.lock():  # an ADD or a DEL of the container is under way until we have it
-        return plugin.repair(machine, attachment) if attachment.is_there() else []
+        return False
+    try:
+        return not attachment.facts.get("hasLink", True) or links.find(sandbox, attachment.ifname) is not None
+    finally:
+        sandbox.close()

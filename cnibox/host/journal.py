@@ -52,13 +52,14 @@ class HostError(OSError):
 class Operation:
     """One change: what it was, which option asked for it, how long it took, and how to take it back."""
 
-    __slots__ = ("say", "seconds", "shared", "undo", "why")
+    __slots__ = ("is_evidence", "say", "seconds", "shared", "undo", "why")
 
     def __init__(self, say: str, why: str, undo: Undo | None, shared: bool) -> None:
         self.say = say
         self.why = why
         self.undo = undo
         self.shared = shared
+        self.is_evidence = False
         self.seconds = 0.0
 
 
@@ -81,14 +82,26 @@ class Journal:
         """Whether each operation is to be carried out by itself: when somebody times, explains or breaks them."""
         return before is not None or self.listener is not None
 
-    def run(self, say: str, do: Callable[[], T], undo: Undo | None = None, *, shared: bool = False) -> T:
-        """Carry out one operation, and remember how to take it back."""
+    def run(
+        self,
+        say: str,
+        do: Callable[[], T],
+        undo: Undo | None = None,
+        *,
+        shared: bool = False,
+        is_evidence: bool = False,
+    ) -> T:
+        """Carry out one operation, and remember how to take it back.
+
+        `is_evidence`: what it makes tells a later DEL what to delete; it stays if the undo of another one fails.
+        """
         started = time.perf_counter()
         if before is not None:
             before(self, say)
         result = do()
         if result is not UNCHANGED:
             self.note(say, undo, shared=shared, started=started)
+            self.done[-1].is_evidence = is_evidence
         return result
 
     def begin(self, say: str, do: Callable[[], T], undo: Undo | None = None) -> tuple[T, Callable[[], None]]:
@@ -121,6 +134,8 @@ class Journal:
         while done:
             operation = done.pop()
             if operation.undo is None or (operation.shared and not self.alone()):
+                continue
+            if operation.is_evidence and failures:
                 continue
             self.why = operation.why
             try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..host.namespace import Machine, Namespace
     from ..spec.request import Request
 
-NOT_A_NAMESPACE = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR, errno.EACCES)
+NOT_A_NAMESPACE = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR)
 """Of a path that led to one: a plain file is left where a namespace was mounted before a reboot."""
 
 
@@ -84,54 +84,114 @@ class AttachmentPlugin(Plugin):
     def record(self, **facts: Any) -> Record:
         return Record(self.request.container_id, self.request.ifname, self.request.name, self.name, facts)
 
+    def recorded(self) -> Record | None:
+        """The record of this attachment, unless another plugin's ADD has attached the container since."""
+        record_of_add = record.of(self.request, self.name)
+        return None if record_of_add is None or self._is_outdated(record_of_add) else record_of_add
+
+    def _is_outdated(self, record_of_add: Record) -> bool:
+        """Whether prevResult tells of another attachment: a Go plugin's DEL, which knows no record, and its ADD."""
+        result, facts = self.request.previous, record_of_add.facts
+        if result is None:
+            return False
+        names = [interface.name for interface in result.interfaces if not interface.sandbox]
+        host_interface = facts.get("hostInterface")
+        if names and isinstance(host_interface, str) and host_interface not in names:
+            return True
+        texts = facts.get("addresses") or facts.get("masquerade")
+        before = {str(text).partition("/")[0] for text in texts} if isinstance(texts, list) else set()
+        now = {str(ip.address.address) for ip in result.ips}
+        return bool(before and now) and before.isdisjoint(now)
+
     # --- DEL and GC
 
     def delete(self) -> None:
-        """Take the attachment away: with what the record tells, else with what a Go plugin's names tell."""
+        """Take the attachment away: with what the record tells, else with what a Go plugin's names tell.
+
+        The container's lock is held until the record has gone: a repair must not put back what is being deleted.
+        """
+        container_id = self.request.container_id
+        lock = record.lock_of(container_id)
+        record_of_add = record.of(self.request, self.name)  # one that cannot be read is not one that is not there
+        if record_of_add is not None and record_of_add.network != self.request.name:
+            self.request = self.request.renamed(record_of_add.network)  # the network was renamed since
         attempt = Attempts()
-        found = attempt(record.of, self.request, self.name)
-        if found is not None and found.network != self.request.name:
-            self.request = self.request.renamed(found.network)  # the network was renamed since
-        self.delete_attachment(attempt, found)
-        if found is not None and not attempt.failures:
-            attempt(found.remove, self.machine)
-        record.remove_folder(self.request.container_id)
+        self.delete_attachment(attempt, record_of_add)
+        if record_of_add is not None and not attempt.failures:
+            attempt(record_of_add.remove, self.machine)
+        attempt(record.remove_drafts, self.machine, container_id, self.request.ifname, self.name)
+        record.remove_folder(container_id)
+        if lock is not None:
+            lock.release()
         attempt.finish()
 
     def delete_attachment(self, attempt: Attempts, found: Record | None) -> None:
         sandbox = attempt(self.find_sandbox)
         if found is not None:
-            is_same = sandbox is not None and found.facts.get("namespace") in (None, sandbox.identity)
+            is_same = sandbox is not None and found.facts.get("namespace") in (None, attempt(_identity, sandbox))
             # With an empty CNI_NETNS the namespace may live on, and in it what ADD made.
             self.delete_recorded(attempt, found, sandbox if is_same else attempt(namespace_of, self.machine, found))
-            return
+            if not self._is_outdated(found):
+                return
         # A path may lead to another container's namespace by now, of which this DEL must not take anything.
         mine = self.request.container_id, self.request.ifname
-        if sandbox is not None and attempt(record.is_anothers, sandbox.identity, *mine):
+        if sandbox is not None and attempt(_is_anothers, sandbox, *mine) is not False:
             sandbox = None
         self.delete_unrecorded(attempt, sandbox)
 
     def gc(self, valid: set[tuple[str, str]]) -> None:
         attempt = Attempts()
         self.machine.journal.why = "cni.dev/valid-attachments"
-        for found in attempt(record.all_of, self.request.name, self.name) or ():
-            if (found.container_id, found.ifname) not in valid:
-                before = len(attempt.failures)
-                self.delete_recorded(attempt, found, namespace_of(self.machine, found))
-                if len(attempt.failures) == before:
-                    attempt(found.remove, self.machine)
+        for each in record.all_of(self.request.name, self.name):
+            if (each.container_id, each.ifname) not in valid:
+                attempt(self._collect_recorded, attempt, each)
+        for container_id, ifname in record.drafts(self.request.name, self.name):
+            if (container_id, ifname) not in valid:
+                attempt(record.remove_drafts, self.machine, container_id, ifname, self.name)
+                record.remove_folder(container_id)
         self.collect(attempt, valid)
         attempt.finish()
 
+    def _collect_recorded(self, attempt: Attempts, listed: Record) -> None:
+        lock = record.lock_of(listed.container_id)
+        if lock is None:
+            return
+        with lock:
+            current = listed.again()  # a DEL may have been faster
+            if current is None:
+                return
+            before = len(attempt.failures)
+            sandbox = namespace_of(self.machine, current)
+            self.delete_recorded(attempt, current, sandbox)
+            if sandbox is not None:
+                attempt(sandbox.close)
+            if len(attempt.failures) == before:
+                attempt(current.remove, self.machine)
+
 
 def namespace_of(machine: Machine, found: Record) -> Namespace | None:
-    """The namespace in which a recorded ADD worked, unless it is gone or its path leads to another by now."""
+    """The namespace in which a recorded ADD worked; None when it is gone, or its path leads to another by now.
+
+    HostError when that cannot be told: then nothing of the attachment may be taken for dead.
+    """
     path = found.facts.get("netns")
-    try:
-        sandbox = machine.open(path) if isinstance(path, str) else None
-    except HostError:
+    if not isinstance(path, str):
         return None
-    if sandbox is not None and sandbox.identity != found.facts.get("namespace"):
+    try:
+        sandbox = machine.open(path)
+    except HostError as error:
+        if error.errno in NOT_A_NAMESPACE:
+            return None
+        raise
+    if sandbox.identity != found.facts.get("namespace"):
         sandbox.close()
         return None
     return sandbox
+
+
+def _identity(sandbox: Namespace) -> int:
+    return sandbox.identity
+
+
+def _is_anothers(sandbox: Namespace, container_id: str, ifname: str) -> bool:
+    return record.is_anothers(sandbox.identity, container_id, ifname)

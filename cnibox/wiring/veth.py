@@ -61,8 +61,8 @@ class VethPlugin(InterfacePlugin):
             self.lease(ipam, result)
         self.host_name = f"veth{posix.urandom(4).hex()}"
         self.backend = backends.choose(self.machine, self.option.ipMasqBackend) if self.option.ipMasq else ""
+        self.lock = self.record().lock(self.machine)  # until this process ends
         self.remember_pair(result)
-        self.lock = self.record().lock().acquire()  # until this process ends
         finish_masquerading = self.start_masquerading(result)
         self.prepare_host()
         self.create_pair(result)
@@ -208,7 +208,6 @@ class VethPlugin(InterfacePlugin):
     # --- DEL and GC
 
     def delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
-        lock = attempt(found.lock().acquire)
         # The rules go while the kernel waits (RCU, 15-50 ms) before it lets go of the link.
         finish = attempt(self._start_unmasquerading, found)
         if sandbox is not None:
@@ -216,8 +215,6 @@ class VethPlugin(InterfacePlugin):
         attempt(self._delete_near_end, found.facts.get("hostInterface"))
         if finish is not None:
             attempt(finish)
-        if lock is not None:
-            lock.release()
 
     def _start_unmasquerading(self, found: Record) -> Callable[[], None]:
         self.machine.journal.why = "ipMasq"

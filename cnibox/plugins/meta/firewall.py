@@ -91,17 +91,19 @@ class Firewall(ChainedPlugin):
         if not facts["addresses"]:
             return result
         is_first = not posix.access(LOCK, posix.F_OK)
-        self._take_lock()
+        self.held = self.record().lock(self.machine)  # until this process ends
+        turn = _Turn(self.machine).take()  # until this process ends: an undo needs it, too
         older = record.of(self.request, self.name)
         if older is not None:  # of an ADD without DEL, perhaps with other addresses
-            self._forget(older)
+            self._forget(older, turn)
         facts |= self._backends()
         if facts["policy"] == ISOLATED:
             ports = ports_among(self.machine, facts["bridge"], facts["ports"])
             facts["isolated"] = [port.name for port in ports if not port.port.get("IFLA_BRPORT_ISOLATED")]
+        facts["hasLink"] = links.find(self.sandbox, self.request.ifname) is not None
         self.remember(**facts)
         self._accept(facts)
-        self._filter(facts, is_first)
+        self._filter(facts, is_first, turn)
         for port in ports_among(self.machine, facts["bridge"], facts.get("isolated", [])):
             # What goes from port to port meets no rule of a packet filter, unless there is br_netfilter.
             links.set_isolated(self.machine.host, port, True)
@@ -132,14 +134,14 @@ class Firewall(ChainedPlugin):
             self.machine.journal.why = "firewalldZone"
             zones.add(self.machine, addresses_in(facts), facts["zone"])
 
-    def _filter(self, facts: dict[str, Any], is_first: bool) -> None:
+    def _filter(self, facts: dict[str, Any], is_first: bool, lock: int) -> None:
         """Add the rules; by nftables, too, where iptables turns out not to work and nobody asked for it."""
         part = self._part(facts)
         if not part.versions:
             return
         self.machine.journal.why = "type" if part.policy == OPEN else "ingressPolicy"
         try:
-            backend_called(facts["filter"]).add(self.machine, part, self.held.fd, is_first)
+            backend_called(facts["filter"]).add(self.machine, part, lock, is_first)
         except HostError as error:
             asked_for = self.option.backend == "iptables" or facts["filter"] == "nftables"
             if asked_for or not backends.falls_back(self.machine, error):
@@ -147,21 +149,21 @@ class Firewall(ChainedPlugin):
             facts |= {"filter": "nftables", "backend": facts["backend"].replace("iptables", "nftables")}
             self.remember(**facts)
             self.machine.journal.why = "backend"
-            backend_called("nftables").add(self.machine, part, self.held.fd, is_first)
+            backend_called("nftables").add(self.machine, part, lock, is_first)
 
     def _part(self, facts: dict[str, Any]) -> Part:
         return part_of(self.record(**facts))
 
-    def _forget(self, older: Record) -> None:
+    def _forget(self, older: Record, lock: int) -> None:
         attempt = Attempts()
-        self.delete_recorded(attempt, older, None)
+        self._delete_recorded(attempt, older, lock)
         attempt.finish()
 
     # --- CHECK
 
     def check(self) -> None:
         facts = self._facts(self.require_previous())
-        found = record.of(self.request, self.name)
+        found = self.recorded()
         facts |= self._backends()
         if found is not None:
             facts |= {key: found.facts[key] for key in ("backend", "filter") if found.facts.get(key)}
@@ -179,24 +181,11 @@ class Firewall(ChainedPlugin):
 
     # --- DEL and GC
 
-    def delete(self) -> None:
-        self._take_lock_if_any()
-        super().delete()
-
-    def gc(self, valid: set[tuple[str, str]]) -> None:
-        self._take_lock_if_any()
-        super().gc(valid)
-
-    def _take_lock_if_any(self) -> None:
-        """Where no lock can be, no ADD has taken it: nothing is recorded, and nobody is to be kept out."""
-        try:
-            self._take_lock()
-        except HostError as error:
-            if error.errno not in record.UNUSABLE:
-                raise
-            log.info(f"without a lock: {error}")
-
     def delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
+        with _Turn(self.machine) as lock:
+            self._delete_recorded(attempt, found, lock)
+
+    def _delete_recorded(self, attempt: Attempts, found: Record, lock: int) -> None:
         part, facts = part_of(found), found.facts
         backend, ports = str(facts.get("filter") or "iptables"), list(facts.get("ports") or ())
         if facts.get("backend") == "firewalld":
@@ -207,20 +196,19 @@ class Firewall(ChainedPlugin):
             if part.policy != OPEN:
                 policies = attempt(policies_of_others, self.machine, part, found, ports, backend)
             if policies is not None:
-                attempt(backend_called(backend).remove, self.machine, part, policies, self.held.fd)
+                attempt(backend_called(backend).remove, self.machine, part, policies, lock)
         for port in attempt(ports_among, self.machine, part.bridge, list(facts.get("isolated") or ())) or ():
             if port.port.get("IFLA_BRPORT_ISOLATED"):
                 attempt(links.set_isolated, self.machine.host, port, False)
 
     def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
         """What a Go plugin made, by whatever backend: prevResult's addresses, but those that another attachment has."""
-        try:
-            result = self.request.previous
-        except CniError as error:
-            log.warning(f"nothing is known of this attachment: {error}")
-            return
-        if result is None or not result.ips:
-            return
+        result = self.request.previous
+        if result is not None and result.ips:
+            with _Turn(self.machine):
+                self._delete_unrecorded(attempt, result)
+
+    def _delete_unrecorded(self, attempt: Attempts, result: Result) -> None:
         mine, part = self.record(), self._part({"addresses": [str(ip.address.address) for ip in result.ips]})
         first = result.interfaces[0].name if result.interfaces else ""
         part.bridge = first if is_plain(first) else ""
@@ -251,13 +239,14 @@ class Firewall(ChainedPlugin):
 
     def collect(self, attempt: Attempts, valid: set[tuple[str, str]]) -> None:
         """By nftables only: a rule of iptables does not tell whose it is."""
-        if backends.usable(self.machine, "nftables"):
-            attempt(backend_called("nftables").collect, self.machine, self.request.name, valid)
+        with _Turn(self.machine):
+            if backends.usable(self.machine, "nftables"):
+                attempt(backend_called("nftables").collect, self.machine, self.request.name, valid)
 
     @staticmethod
     def repair(machine: Machine, found: Record) -> list[str]:
         facts, done = found.facts, []
-        with _lock(machine):
+        with _Turn(machine):
             if part_of(found).versions:
                 done += backend_called(str(facts.get("filter"))).complete(machine, part_of(found))
             if facts.get("backend") == "firewalld" and firewalld.is_running():
@@ -275,13 +264,32 @@ class Firewall(ChainedPlugin):
         if not running or self.option.ingressPolicy != OPEN:
             backends.require_usable(self.machine, "" if running else wanted, "firewall", "backend")
 
-    # --- one at a time
 
-    def _take_lock(self) -> None:
-        """Until this process ends: what is shared is looked at and changed by one attachment at a time."""
-        self.held: Lock = _lock(self.machine).acquire()
+class _Turn:
+    """`with _Turn(machine) as lock:` what all share is looked at and changed by one attachment at a time.
 
+    It is taken after the container's lock. `lock` is its descriptor, for programs that are started; -1 where there can
+    be no lock: no ADD has taken one there, nothing is on record, and nobody is to be kept out.
+    """
 
-def _lock(machine: Machine) -> Lock:
-    record.make_state(machine)
-    return files.Lock(LOCK)
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.lock: Lock | None = None
+
+    def take(self) -> int:
+        try:
+            record.make_state(self.machine)
+            self.lock = files.Lock(LOCK).acquire()
+        except HostError as error:
+            if error.errno not in record.UNUSABLE:
+                raise
+            log.info(f"without a lock: {error}")
+            return -1
+        return self.lock.fd
+
+    def __enter__(self) -> int:
+        return self.take()
+
+    def __exit__(self, *unused: object) -> None:
+        if self.lock is not None:
+            self.lock.release()

@@ -71,11 +71,11 @@ class Portmap(ChainedPlugin):
             return result
         self.sandbox = self.open_sandbox()
         sharing = Hold(self.machine)
+        self.held = self.record().lock(self.machine)  # until this process ends
         before = self._earlier()
         self.is_first = ports.is_first()
         self._choose_sources(published, result)
         self._take_ports(published)
-        self.held = self.record().lock().acquire()  # until this process ends
         self._lead(published, before)
         if self.loopback_way:
             self._let_loopback_out(published)
@@ -207,10 +207,14 @@ class Portmap(ChainedPlugin):
 
     def _clear_away(self, found: Recorded) -> None:
         """What a container without DEL has left on a port that is taken again now: its rules would come first."""
+        is_own = found.container_id == self.request.container_id
+        lock = None if is_own else record.lock_of(found.container_id)  # that of our own is held already
         attempt = Attempts()
         self.delete_recorded(attempt, found, None)
         attempt.finish()
         found.remove(self.machine)
+        if lock is not None:
+            lock.release()
 
     def _remember(self, published: Published) -> None:
         self.remember(backend=self.backend, loopbackWay=self.loopback_way, hasLink=self.has_link, **published.facts())
@@ -254,7 +258,7 @@ class Portmap(ChainedPlugin):
             raise CniError(errors.INVALID_CONFIG, "Required prevResult missing", advice)
         if not asked.mappings:
             return
-        found = record.of(self.request, self.name)
+        found = self.recorded()
         published, backend = self.published(asked), self.backend
         if found is not None:
             recorded, backend = Published.recorded(found), str(found.facts.get("backend"))
@@ -267,7 +271,6 @@ class Portmap(ChainedPlugin):
     # --- DEL and GC
 
     def delete_recorded(self, attempt: Attempts, found: Recorded, sandbox: Namespace | None) -> None:
-        lock = attempt(found.lock().acquire)
         published, backend = Published.recorded(found), found.facts.get("backend")
         self.machine.journal.why = "runtimeConfig.portMappings"
         siblings = attempt(self._siblings, published.owner) or []
@@ -279,8 +282,6 @@ class Portmap(ChainedPlugin):
         else:
             attempt(portmap.remove_by_name, self.machine, published.owner, [], siblings, True)
         attempt(ports.give_back, self.machine, found.container_id, found.ifname)
-        if lock is not None:
-            lock.release()
 
     def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
         """Those of a Go plugin; without any mapping no program is started to look for them."""
@@ -333,6 +334,7 @@ class Portmap(ChainedPlugin):
         if missing:
             others = record.siblings(found.container_id, found.ifname, found.network, found.plugin)
             portmap.repair(machine, published, backend, [Published.recorded(other) for other in others])
+            portmap.forget_flows(machine, published, of_others=True)  # those begun while the rules were away
         done = [f"port {each} ({backend})" for each in published.mappings] if missing else []
         return done + loopback.repair(machine, found)
 

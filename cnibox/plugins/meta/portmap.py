@@ -185,8 +185,11 @@ class Portmap(ChainedPlugin):
         try:
             portmap.add(self.machine, published, self.backend, *arguments)()
         except HostError as error:
-            if self.option.backend or not backends.falls_back(self.machine, error):
+            versions = published.versions
+            if self.option.backend or not backends.falls_back(self.machine, error, versions, "nat"):
                 raise
+            earlier = [each for each in (before, published) if each is not None]
+            backends.clear(*(portmap.remove(self.machine, each, self.backend, siblings) for each in earlier))
             self.backend = "nftables"
             self._require_own_words()
             self._remember(published)
@@ -266,10 +269,8 @@ class Portmap(ChainedPlugin):
     def status(self) -> None:
         self.validate()
         wanted = self.option.backend
-        backends.require_usable(self.machine, wanted, "portmap", "backend")
-        self.backend = backends.choose(self.machine, wanted)
-        if self.backend == "iptables" and not wanted and not backends.usable(self.machine, self.backend):
-            self.backend = "nftables"
+        backends.require_usable(self.machine, wanted, "portmap", "backend", "nat")
+        self.backend = backends.usable_choice(self.machine, wanted, "nat")
         self._require_own_words()
         chain = self.option.externalSetMarkChain
         if chain is not None and not any(iptables.has_chain(version, "nat", chain) for version in (4, 6)):

@@ -17,6 +17,7 @@ from ...host import iptables
 from ...host.iptables import Restore
 from ...host.journal import HostError
 from ...plugin import Attempts
+from .. import backends
 from ..owner import Owner, digest, strangers
 
 TYPE_CHECKING = False
@@ -36,6 +37,7 @@ def chain_of(owner: Owner) -> str:
 def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int) -> Callable[[], None]:
     """Begin to add the rules; the function returned waits until they are there."""
     running: list[Restore] = []
+    iptables.require(sorted({address.version for address in addresses}), "nat")
     for version in (4, 6):
         mine = [address for address in addresses if address.version == version]
         if not mine:
@@ -86,8 +88,8 @@ def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
     """Remove the container's rules when only names are known of them, but not those for the addresses in `keep`."""
     attempt = Attempts()
     for version in (4, 6):
-        say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
-        attempt(machine.journal.run, say, lambda version=version: _remove(version, owner, None, keep))
+        there = backends.look(iptables.rules, version, "nat") or []
+        attempt(_remove_seen, machine, version, owner, there, keep)
     attempt.finish()
 
 
@@ -95,10 +97,17 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
     """Remove the rules of the network's containers that have no valid attachment."""
     attempt = Attempts()
     for version in (4, 6):
-        for owner in strangers(attempt(iptables.rules, version, "nat") or [], "", network, valid):
-            say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
-            attempt(machine.journal.run, say, lambda version=version, owner=owner: _remove(version, owner, None))
+        there = backends.look(iptables.rules, version, "nat") or []
+        for owner in strangers(there, "", network, valid):
+            attempt(_remove_seen, machine, version, owner, there, [])
     attempt.finish()
+
+
+def _remove_seen(machine: Machine, version: int, owner: Owner, there: list[str], keep: list[Cidr]) -> None:
+    lines = _removing(owner, there, None, keep)
+    if lines:
+        say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
+        machine.journal.run(say, lambda: Restore(version, "nat", lines).finish())
 
 
 def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[str]:
@@ -126,7 +135,8 @@ def repair(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[C
 
 
 def _comment(owner: Owner) -> str:
-    return f'-m comment --comment "name: \\"{owner.network}\\" id: \\"{owner.container_id}\\""'
+    text = f'name: "{owner.network}" id: "{owner.container_id}"'[: iptables.COMMENT_LIMIT]
+    return '-m comment --comment "{}"'.format(text.replace('"', '\\"'))
 
 
 def _lines(owner: Owner, addresses: list[Cidr], shared_chain: bool) -> list[str]:
@@ -173,10 +183,16 @@ def _removal(owner: Owner, addresses: list[Cidr]) -> list[str]:
     return [*lines, f"-F {chain}", f"-X {chain}"]
 
 
-def _remove(version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> None:
-    """Remove what is there of the rules. `addresses` None: all that lead to the chain, but those to `keep`."""
+def _remove(version: int, owner: Owner, addresses: list[Cidr]) -> None:
+    """Remove what is there of the rules."""
+    lines = _removing(owner, iptables.rules(version, "nat"), addresses)
+    if lines:
+        Restore(version, "nat", lines).finish()
+
+
+def _removing(owner: Owner, there: list[str], addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> list[str]:
+    """The lines that remove the rules. `addresses` None: all that lead to the chain, but those to `keep`."""
     chain = chain_of(owner)
-    there = iptables.rules(version, "nat")
     sources = None if addresses is None else _sources(addresses)
     leading = _leading(there, owner)
     kept = _sources(keep)
@@ -185,8 +201,7 @@ def _remove(version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iter
     # What leads there still is another attachment's, of which there may be no record.
     if len(going) == len(leading) and any(line.startswith(f":{chain} ") for line in there):
         lines += [f"-F {chain}", f"-X {chain}"]
-    if lines:
-        Restore(version, "nat", lines).finish()
+    return lines
 
 
 def _leading(there: list[str], owner: Owner) -> list[str]:
@@ -203,10 +218,14 @@ def _source(line: str) -> str:
 
 
 def _finish(running: list[Restore], *, quietly: bool = False) -> None:
+    """Wait for all of them; then the first error, unless `quietly`."""
+    refusals: list[HostError] = []
     for restore in running:
         try:
             restore.finish()
         except HostError as error:
-            if not quietly:
-                raise
-            log.debug(f"undo of rules that were refused: {error}")
+            refusals.append(error)
+    for refusal in refusals:
+        if not quietly:
+            raise refusal
+        log.debug(f"undo of rules that were refused: {refusal}")

@@ -24,6 +24,7 @@ from ...host.journal import HostError
 from ...host.netlink.nft import NF_INET_POST_ROUTING, NFPROTO_INET, NFT_GOTO, NFT_RETURN, PRIORITY_SRCNAT
 from ...host.nftables import Table
 from ...plugin import Attempts
+from .. import backends
 from ..owner import Owner, digest
 
 TYPE_CHECKING = False
@@ -64,15 +65,19 @@ def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: boo
 
 def remove(machine: Machine, owner: Owner, addresses: list[Cidr]) -> Callable[[], None]:
     """Remove the owner's rules, whatever their addresses; there may be none."""
-    remove_by_name(machine, owner, [])
+    _remove_seen(machine, prefix_of(owner), _table(machine).comments(CHECKS))
     return _nothing
 
 
 def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
     """The same: a rule's comment names its attachment, so that those of others are safe."""
-    table, prefix = _table(machine), prefix_of(owner)
-    if any(comment.startswith(prefix) for _, comment in table.comments(CHECKS)):
-        machine.journal.run(f"nft delete rules inet {NAME} {CHECKS} # {prefix}", lambda: _remove(table, prefix))
+    _remove_seen(machine, prefix_of(owner), backends.look(_table(machine).comments, CHECKS) or [])
+
+
+def _remove_seen(machine: Machine, prefix: str, comments: list[tuple[int, str]]) -> None:
+    if any(comment.startswith(prefix) for _, comment in comments):
+        say = f"nft delete rules inet {NAME} {CHECKS} # {prefix}"
+        machine.journal.run(say, lambda: _remove(_table(machine), prefix))
 
 
 def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[str]:
@@ -104,13 +109,13 @@ def repair(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[C
 
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
     """Remove the network's rules whose attachment is not valid."""
-    table, network_prefix = _table(machine), f"{digest(network, 16)}-"
+    network_prefix = f"{digest(network, 16)}-"
     keep = {prefix_of(Owner(network, container_id, ifname)) for container_id, ifname in valid}
-    found = {comment[:33] for _, comment in table.comments(CHECKS) if comment.startswith(network_prefix)}
+    comments = backends.look(_table(machine).comments, CHECKS) or []
+    found = {comment[:33] for _, comment in comments if comment.startswith(network_prefix)}
     attempt = Attempts()
     for prefix in sorted(found - keep):
-        say = f"nft delete rules inet {NAME} {CHECKS} # {prefix}"
-        attempt(machine.journal.run, say, lambda prefix=prefix: _remove(table, prefix))
+        attempt(_remove_seen, machine, prefix, comments)
     attempt.finish()
 
 

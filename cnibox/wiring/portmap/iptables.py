@@ -16,6 +16,7 @@ from ...host import iptables
 from ...host.iptables import Restore
 from ...host.journal import HostError
 from ...plugin import Attempts
+from .. import backends
 from ..owner import Owner, strangers
 from . import iptables_shared as shared
 from . import iptables_taken as taken
@@ -45,6 +46,7 @@ def add(
     is_first: bool,
 ) -> Callable[[], None]:
     """Begin to put the rules in the place of those from `before`; the function returned waits until they are there."""
+    iptables.require(published.versions, "nat")
     for version in taken.worth_reading(machine, published):
         taken.require_free(machine, published, version)
     starting = []
@@ -85,7 +87,7 @@ def remove_by_name(machine: Machine, owner: Owner, siblings: list[Published], lo
     """Remove the container's rules when only names are known. `look`: start a program if only that can find any."""
     attempt, nothing = Attempts(), Published(owner, [], [])
     for version in (4, 6):
-        if iptables.program(version, "-restore") is None or not attempt(_may_have_rules, machine, version, owner, look):
+        if not backends.look(_has_rules, machine, version, owner, look):
             continue
         say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
         attempt(machine.journal.run, say, lambda version=version: rebuild(version, nothing, siblings))
@@ -96,7 +98,8 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
     """Remove the rules of the network's containers that have no valid attachment."""
     attempt = Attempts()
     for version in (4, 6):
-        for owner in strangers(attempt(iptables.rules, version, "nat") or [], "dnat ", network, valid):
+        there = backends.look(iptables.rules, version, "nat") or []
+        for owner in strangers(there, "dnat ", network, valid):
             say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
             nothing = Published(owner, [], [])
             attempt(machine.journal.run, say, lambda version=version, nothing=nothing: rebuild(version, nothing, []))
@@ -251,14 +254,16 @@ def _shared(machine: Machine, version: int, published: Published, is_first: bool
     return first, made
 
 
-def _may_have_rules(machine: Machine, version: int, owner: Owner, look: bool) -> bool:
-    """Whether the container's chain is there, as far as that can be told without starting a program."""
+def _has_rules(machine: Machine, version: int, owner: Owner, look: bool) -> bool:
+    """Whether the container's chain is there; not `look`: no, where only a program could tell."""
+    chains = [chain_of(owner, kind) for kind in ("DN", "SN")]
     if not iptables.is_on_nftables(version):
-        return look
+        there = shared.in_lines(iptables.rules(version, "nat")) if look else set()
+        return any(f":{chain}" in there for chain in chains)
     from ...host.nftables_nat import uses_of
 
     table = shared.table_of(machine, version)
-    return any(uses_of(table, chain_of(owner, kind)) >= 0 for kind in ("DN", "SN"))
+    return any(uses_of(table, chain) >= 0 for chain in chains)
 
 
 def _rules_of(lines: list[str], chain: str) -> list[str]:

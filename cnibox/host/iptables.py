@@ -13,7 +13,7 @@ from _socket import AF_INET, AF_INET6
 from _struct import pack
 
 from .journal import HostError
-from .netlink.codec import Family
+from .netlink.codec import Family, attribute
 from .netlink.socket import Netlink
 from .process import Process
 
@@ -35,8 +35,21 @@ _EXPRESSIONS = (
 """Those of nftables that iptables does not write. The list need not be complete: iptables-save has the last word."""
 _FOREIGN = tuple(pack("H", 1) + name.encode() + b"\0" for name in _EXPRESSIONS)  # with the type, NFTA_EXPR_NAME
 _OF_IPTABLES = (b"CNI-", b"KUBE-")
-"""In names of chains that only iptables makes; in their rules nothing is looked for. There may be thousands."""
-_GETRULE, _NFTA_RULE_TABLE = 10 << 8 | 7, 1  # linux/netfilter/nf_tables.h
+"""In names of chains that only iptables makes. There may be thousands: their rules are not looked at."""
+_LOOKED_AT = 100
+"""A chain with more rules is not looked at, either: each takes some microseconds. iptables-save tells at CHECK."""
+
+# linux/netfilter/nf_tables.h; the whole of it takes longer to import than all the rest here.
+_GETCHAIN, _GETRULE = 10 << 8 | 4, 10 << 8 | 7
+_HEADER = (">BBH", ("nfgen_family", "version", "res_id"))
+_CHAIN = {"NFTA_CHAIN_TABLE": (1, "asciiz"), "NFTA_CHAIN_NAME": (3, "asciiz"), "NFTA_CHAIN_USE": (6, "be32")}
+_RULE = {"NFTA_RULE_TABLE": (1, "asciiz"), "NFTA_RULE_CHAIN": (2, "asciiz")}
+_NFTABLES = Family(
+    12,  # NETLINK_NETFILTER
+    {_GETCHAIN: "chain", _GETCHAIN - 1: "chain", _GETRULE: "rule"},
+    {"chain": (_HEADER, _CHAIN), "rule": (_HEADER, _RULE)},
+    {},
+)
 _PLAIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!%+,-./:=@_"
 
 
@@ -114,22 +127,29 @@ def hides_rules(version: int, table: str) -> bool:
 
 
 def _has_foreign_rules(version: int, table: str) -> bool:
-    """Whether a rule of the table has an expression that iptables does not write. No message is decoded."""
+    """Whether a rule of the table has an expression that iptables does not write. No rule is decoded."""
+    family = AF_INET if version == 4 else AF_INET6
     found: list[bool] = []
 
     def look(data: bytes, start: int, stop: int) -> bool:
-        if not found and all(data.find(name, start, stop) < 0 for name in _OF_IPTABLES):
-            found.extend([True] * any(data.find(name, start, stop) >= 0 for name in _FOREIGN))
+        if not found and any(data.find(name, start, stop) >= 0 for name in _FOREIGN):
+            found.append(True)
         return False
 
-    name = table.encode() + b"\0"
-    body = pack("BBH", AF_INET if version == 4 else AF_INET6, 0, 0) + pack("HH", 4 + len(name), _NFTA_RULE_TABLE) + name
     try:
-        with Netlink(Family(12, {}, {}, {})) as socket:  # NETLINK_NETFILTER
-            socket.dump(_GETRULE, body + bytes(-len(name) % 4), holding=look)
+        with Netlink(_NFTABLES) as socket:
+            for chain in socket.dump(_GETCHAIN, {"nfgen_family": family}, holding=_is_not_of_iptables):
+                uses = attribute(chain, "NFTA_CHAIN_USE") or 0
+                if attribute(chain, "NFTA_CHAIN_TABLE") == table and 0 < uses <= _LOOKED_AT:
+                    place = [("NFTA_RULE_TABLE", table), ("NFTA_RULE_CHAIN", attribute(chain, "NFTA_CHAIN_NAME"))]
+                    socket.dump(_GETRULE, {"nfgen_family": family, "attrs": place}, holding=look)
     except OSError:  # iptables itself will say what is wrong
         return False
     return bool(found)
+
+
+def _is_not_of_iptables(data: bytes, start: int, stop: int) -> bool:
+    return all(data.find(name, start, stop) < 0 for name in _OF_IPTABLES)
 
 
 def _is_hidden(output: bytes, table: str) -> bool:

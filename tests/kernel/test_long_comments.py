@@ -112,3 +112,27 @@ def test_spoof_check(machine: Machine, network: str, container: str) -> None:
     assert machine.run("nft", "list", "table", "bridge", "nat").count("jump") == 2
     done(machine, "DEL", config, neighbour, netns="")
     assert "jump" not in machine.run("nft", "list", "table", "bridge", "nat")
+
+
+@pytest.mark.parametrize("network, container", NAMES[:2])
+def test_gc_knows_what_a_go_plugin_made_by_its_chain(machine: Machine, network: str, container: str) -> None:
+    """Of the container ID the comment has only a part, which another container's has, too."""
+    valid = f"{container[:-1]}x"
+    configs = {}
+    for each, name in ((container, "c1"), (valid, "c2")):
+        machine.container(name)
+        options = {"farm": GO, "netns": f"/run/netns/{name}"}
+        config = bridge(name=network, cniVersion="1.0.0", ipMasq=True, ipam=host_local(V4, V6))
+        result = done(machine, "ADD", config, each, **options)
+        ports = {**portmap(mapping(8080 + len(configs)), name=network, cniVersion="1.0.0"), "prevResult": result}
+        done(machine, "ADD", ports, each, **options)
+        configs[name] = [{**config, "prevResult": result}, ports]
+    before = rules(machine)
+    attachments = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": [{"containerID": valid, "ifname": "eth0"}]}
+    for config in configs["c1"]:
+        done(machine, "GC", {**config, **attachments}, container)
+    assert len(rules(machine)) == len(before) // 2
+    done(machine, "CHECK", configs["c2"][0], valid, netns="/run/netns/c2")
+    for config in configs["c1"]:
+        done(machine, "GC", {**config, **attachments, "cni.dev/valid-attachments": []}, container)
+    assert rules(machine) == []

@@ -18,7 +18,7 @@ from ...host.iptables import Restore
 from ...host.journal import HostError
 from ...plugin import Attempts
 from .. import backends
-from ..owner import Owner, digest, strangers
+from ..owner import Owner, chains_named, digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,24 +89,25 @@ def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
     attempt = Attempts()
     for version in (4, 6):
         there = backends.look(iptables.rules, version, "nat") or []
-        attempt(_remove_seen, machine, version, owner, there, keep)
+        attempt(_remove_seen, machine, version, chain_of(owner), there, keep)
     attempt.finish()
 
 
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
     """Remove the rules of the network's containers that have no valid attachment."""
     attempt = Attempts()
+    keep = {chain_of(Owner(network, container_id, "")) for container_id, _ in valid}
     for version in (4, 6):
         there = backends.look(iptables.rules, version, "nat") or []
-        for owner in strangers(there, "", network, valid):
-            attempt(_remove_seen, machine, version, owner, there, [])
+        for chain in sorted(chains_named(there, "", network) - keep):
+            attempt(_remove_seen, machine, version, chain, there, [])
     attempt.finish()
 
 
-def _remove_seen(machine: Machine, version: int, owner: Owner, there: list[str], keep: list[Cidr]) -> None:
-    lines = _removing(owner, there, None, keep)
+def _remove_seen(machine: Machine, version: int, chain: str, there: list[str], keep: list[Cidr]) -> None:
+    lines = _removing(chain, there, None, keep)
     if lines:
-        say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
+        say = f"remove chain {chain} of {iptables.NAMES[version]}"
         machine.journal.run(say, lambda: Restore(version, "nat", lines).finish())
 
 
@@ -128,7 +129,7 @@ def repair(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[C
         if mine:
             there = iptables.rules(version, "nat")
             sharing = [address for address in others if address.version == version]
-            lines = [f"-D {line[3:]}" for line in _leading(there, owner) if _source(line) in _sources(mine)]
+            lines = [f"-D {line[3:]}" for line in _leading(there, chain_of(owner)) if _source(line) in _sources(mine)]
             lines += _chain(owner, mine + sharing) + _jumps(owner, mine)
             say = iptables.say(version, "nat", lines)
             machine.journal.run(say, Restore(version, "nat", lines).finish)
@@ -185,16 +186,15 @@ def _removal(owner: Owner, addresses: list[Cidr]) -> list[str]:
 
 def _remove(version: int, owner: Owner, addresses: list[Cidr]) -> None:
     """Remove what is there of the rules."""
-    lines = _removing(owner, iptables.rules(version, "nat"), addresses)
+    lines = _removing(chain_of(owner), iptables.rules(version, "nat"), addresses)
     if lines:
         Restore(version, "nat", lines).finish()
 
 
-def _removing(owner: Owner, there: list[str], addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> list[str]:
+def _removing(chain: str, there: list[str], addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> list[str]:
     """The lines that remove the rules. `addresses` None: all that lead to the chain, but those to `keep`."""
-    chain = chain_of(owner)
     sources = None if addresses is None else _sources(addresses)
-    leading = _leading(there, owner)
+    leading = _leading(there, chain)
     kept = _sources(keep)
     going = [line for line in leading if _source(line) not in kept and (sources is None or _source(line) in sources)]
     lines = [f"-D {line[3:]}" for line in going]
@@ -204,9 +204,9 @@ def _removing(owner: Owner, there: list[str], addresses: list[Cidr] | None, keep
     return lines
 
 
-def _leading(there: list[str], owner: Owner) -> list[str]:
-    """The lines of the jumps to the owner's chain."""
-    return [line for line in there if line.startswith("-A POSTROUTING ") and f" -j {chain_of(owner)}" in line]
+def _leading(there: list[str], chain: str) -> list[str]:
+    """The lines of the jumps to the chain."""
+    return [line for line in there if line.startswith("-A POSTROUTING ") and f" -j {chain}" in line]
 
 
 def _sources(addresses: Iterable[Cidr]) -> set[str]:

@@ -17,7 +17,7 @@ from ...host.iptables import Restore
 from ...host.journal import HostError
 from ...plugin import Attempts
 from .. import backends
-from ..owner import Owner, strangers
+from ..owner import Owner, chains_named
 from . import iptables_shared as shared
 from . import iptables_taken as taken
 from .iptables_rules import chain_of, entries, rules
@@ -97,12 +97,13 @@ def remove_by_name(machine: Machine, owner: Owner, siblings: list[Published], lo
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
     """Remove the rules of the network's containers that have no valid attachment."""
     attempt = Attempts()
+    keep = {chain_of(Owner(network, container_id, "")) for container_id, _ in valid}
     for version in (4, 6):
         there = backends.look(iptables.rules, version, "nat") or []
-        for owner in strangers(there, "dnat ", network, valid):
-            say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
-            nothing = Published(owner, [], [])
-            attempt(machine.journal.run, say, lambda version=version, nothing=nothing: rebuild(version, nothing, []))
+        for chain in sorted(chains_named(there, "dnat ", network) - keep):
+            say = f"remove chain {chain} of {iptables.NAMES[version]}"
+            script = _clearing(there, chain, is_staying=False)
+            attempt(machine.journal.run, say, lambda v=version, script=script: Restore(v, "nat", script).finish())
     attempt.finish()
 
 
@@ -149,11 +150,7 @@ def _rebuild(version: int, published: Published, siblings: list[Published], lock
     lines = iptables.rules(version, "nat")
     needed: dict[str, None] = {}
     staying = [each for each in (*siblings, published) if each.of(version)]
-    there, script = shared.in_lines(lines), []
-    for chain, before in ((chain_of(published.owner), DNAT), (chain_of(published.owner, "SN"), OLD_ENTRIES)):
-        script += [f"-D {rule}" for rule in _rules_of(lines, before) if rule.endswith(f" -j {chain}")]
-        if f":{chain}" in there and (before != DNAT or not staying):
-            script += [f"-F {chain}", f"-X {chain}"]
+    there, script = shared.in_lines(lines), _clearing(lines, chain_of(published.owner), is_staying=bool(staying))
     if staying:
         needed = dict.fromkeys(each for one in staying for each in shared.wanted(one) if each not in there)
         late = [line for one in staying[:1] for line in shared.late(one, lines)]
@@ -162,6 +159,16 @@ def _rebuild(version: int, published: Published, siblings: list[Published], lock
     if script:
         Restore(version, "nat", script, lock).finish()
     return list(needed)
+
+
+def _clearing(lines: list[str], chain: str, *, is_staying: bool) -> list[str]:
+    """What removes the entries that lead to a container's chain, and the chain itself unless it is staying."""
+    script, there = [], shared.in_lines(lines)
+    for each, before in ((chain, DNAT), (chain.replace("-DN-", "-SN-"), OLD_ENTRIES)):
+        script += [f"-D {rule}" for rule in _rules_of(lines, before) if rule.endswith(f" -j {each}")]
+        if f":{each}" in there and (before != DNAT or not is_staying):
+            script += [f"-F {each}", f"-X {each}"]
+    return script
 
 
 class _Change:

@@ -1,8 +1,11 @@
 """`python -m cnibox`, and the script that pip makes: the same as the file `cnibox`."""
 
-from __future__ import annotations
-
 import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036
+    from .old_python import refuse
+
+    sys.exit(refuse())
 
 from .main import main
 

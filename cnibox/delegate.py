@@ -10,6 +10,7 @@ import posix
 import time
 
 from . import log, registry
+from .host.journal import word
 from .host.process import Process
 from .spec import errors
 from .spec.errors import CniError
@@ -50,7 +51,7 @@ class Delegate:
         """ADD; undone, by its own journal or by its DEL, when the caller fails later."""
         if self.plugin is not None:
             return self.plugin.add()
-        return self.machine.journal.run(f"CNI_COMMAND=ADD {self.path}", self._exec_add, lambda: self._exec("DEL"))
+        return self.machine.journal.run(f"CNI_COMMAND=ADD {word(self.path)}", self._exec_add, lambda: self._exec("DEL"))
 
     def _exec_add(self) -> Result:
         # A delegate's ADD that fails may have left something: the specification asks its caller for a DEL.
@@ -71,7 +72,7 @@ class Delegate:
         if self.plugin is not None:
             self.plugin.delete()
         else:
-            self.machine.journal.run(f"CNI_COMMAND=DEL {self.path}", lambda: self._exec("DEL"))
+            self.machine.journal.run(f"CNI_COMMAND=DEL {word(self.path)}", lambda: self._exec("DEL"))
 
     def status(self) -> None:
         self.plugin.status() if self.plugin is not None else self._exec("STATUS")
@@ -80,7 +81,7 @@ class Delegate:
         if self.plugin is not None:
             self.plugin.gc(valid)
         else:
-            self.machine.journal.run(f"CNI_COMMAND=GC {self.path}", lambda: self._exec("GC"))
+            self.machine.journal.run(f"CNI_COMMAND=GC {word(self.path)}", lambda: self._exec("GC"))
 
     def _exec(self, command: str) -> bytes:
         """Run the plugin's file; its stdout, or the error that it or its end tells."""
@@ -120,9 +121,8 @@ def find(name: str, path: list[str]) -> str:
         except (OSError, ValueError):
             continue
     text = f'failed to find plugin "{name}" in path [{" ".join(path)}]'
-    advice = "CNI_PATH must name the folder that holds it"
-    if name in registry.PLUGINS:
-        advice += "; `cnibox install DIR` puts it there"
+    advice = "CNI_PATH must name the folder that holds it; "
+    advice += "`cnibox install DIR` puts it there" if name in registry.PLUGINS else registry.no_such(name)
     raise CniError(errors.INTERNAL, text, advice)
 
 

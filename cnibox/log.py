@@ -1,10 +1,12 @@
 """Logging: lines on stderr, or in a file; never on stdout, which belongs to the result.
 
 CNIBOX_LOG=debug|info|warning|error chooses the level (warning when unset), CNIBOX_LOG_FILE=/path a file to append to.
+Either of them is enough. A log that cannot be written never fails an operation.
 """
 
 from __future__ import annotations
 
+import errno
 import posix
 import time
 
@@ -19,23 +21,33 @@ class _Log:
     level = 30
     fd = 2
     name = "cnibox"
+    requested = False
+    """Whether either variable is set."""
 
 
 def configure(environ: Mapping[bytes, bytes], name: str) -> None:
-    """Take level and file from the environment; a file that cannot be opened is told on stderr, and stderr is used."""
+    """Take level and file from the environment. Where the file cannot be opened, stderr says so and gets the lines."""
     _Log.name = name
     level = environ.get(b"CNIBOX_LOG")
+    path = environ.get(b"CNIBOX_LOG_FILE")
+    _Log.requested = bool(level or path)
     if level:
         _Log.level = LEVELS.get(level.lower(), 30)
         if level.lower() not in LEVELS:
             warning(f"CNIBOX_LOG={level.decode(errors='replace')}: the levels are debug, info, warning, error")
-    path = environ.get(b"CNIBOX_LOG_FILE")
     if path:
-        flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
+        # Not through a symlink: this is root, and the folder may be /tmp. Not blocking: a FIFO may have no reader.
+        flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
         try:
             _Log.fd = posix.open(path, flags, 0o600)
         except OSError as error:
-            warning(f"CNIBOX_LOG_FILE={path.decode(errors='replace')}: {error.strerror}")
+            reason = "it is a symlink" if error.errno == errno.ELOOP else error.strerror
+            warning(f"CNIBOX_LOG_FILE={path.decode(errors='replace')} cannot be opened for writing: {reason}")
+
+
+def requested() -> bool:
+    """Whether somebody has set up logging. Else a failed operation is not logged: its error is on stdout already."""
+    return _Log.requested
 
 
 def enabled(level: bytes) -> bool:
@@ -62,12 +74,14 @@ def error(text: str) -> None:
 def _write(level: int, word: str, text: str) -> None:
     if level < _Log.level:
         return
+    if not text.isprintable():  # one line for each message, whatever is in the configuration
+        text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
     when = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} " if _Log.fd != 2 else ""
     line = f"{when}{_Log.name}[{posix.getpid()}] {word}: {text}\n"
     try:
         posix.write(_Log.fd, line.encode(errors="surrogateescape"))
     except OSError:
-        pass  # nobody reads it: no reason to fail an attachment
+        pass  # a full disk, or nobody reads it: no reason to fail an attachment
 
 
 def raw(text: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from .registry import PLUGINS
+from .registry import PLUGINS, no_such
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,17 +82,22 @@ def _is_stray(program: str) -> bool:
 
 def _refuse_runtime(program: str) -> int:
     # Code 7, not 4: the runtime took this name from the configuration's "type"; its environment is all right.
+    from . import log
+    from .skel import log_failure
     from .spec.errors import INVALID_CONFIG, CniError
     from .spec.jsontext import encode
 
     error = CniError(INVALID_CONFIG, _no_plugin(program), 'the "type" of the network configuration must name a plugin')
+    log.configure(posix.environ, _basename(program))
+    if log.requested():
+        log_failure(error, b"", 0.0)
     sys.stdout.write(encode(error.as_object(), indent=4))
     sys.stdout.flush()
     return 1
 
 
 def _no_plugin(program: str) -> str:
-    return f'cnibox has no plugin "{_basename(program)}"; it has {", ".join(PLUGINS)}'
+    return no_such(_basename(program))
 
 
 def _basename(path: str) -> str:

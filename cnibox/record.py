@@ -6,11 +6,15 @@ One file a plugin of the attachment: /run/cnibox/attachments/<container ID>/<ifn
 
 from __future__ import annotations
 
+import errno
 import posix
 
+from . import log
 from .host import files
+from .host.journal import UNCHANGED, HostError, word
 from .spec.errors import IO_FAILURE, CniError
 from .spec.jsontext import decode, encode
+from .spec.request import CONTAINER_ID, NETWORK_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
 
 STATE = "/run/cnibox"
 ATTACHMENTS = f"{STATE}/attachments"
+
+_believed: list[bool] = []
+
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Of the folder of the state: it is another user's, or cannot be made."""
 
 
 class Record:
@@ -42,11 +51,16 @@ class Record:
     def path(self) -> str:
         return f"{self.folder}/{self.ifname}:{self.network}:{self.plugin}"
 
+    def file_names(self) -> list[tuple[str, str]]:
+        """The longest names of its files, each with what makes it long."""
+        draft = f"{self.path}.new".rpartition("/")[2]
+        return [(CONTAINER_ID, self.container_id), (NETWORK_NAME, draft)]
+
     def write(self, machine: Machine) -> None:
         """Write it, over an older one, which comes back when the ADD fails."""
-        files.make_directory(machine.journal, ATTACHMENTS)
+        make_state(machine, ATTACHMENTS)
         older, data = files.read(self.path), encode(self.facts).encode()
-        say = f"cat > {self.path}  # {len(data)} bytes"
+        say = f"mkdir -p -m 700 {word(self.folder)} && cat > {word(self.path)}  # {len(data)} bytes"
         undo = self._unlink if older is None else lambda: self._put(older)
         machine.journal.run(say, lambda: self._put(data), undo)
 
@@ -61,7 +75,8 @@ class Record:
 
     def remove(self, machine: Machine) -> None:
         """Remove it, and the container's folder with its last one; gone already is fine. Undone in a failed ADD."""
-        machine.journal.run(f"rm -f {self.path}", self._unlink, lambda: self._put(encode(self.facts).encode()))
+        say = f"rm -f {word(self.path)} && rmdir --ignore-fail-on-non-empty {word(self.folder)}"
+        machine.journal.run(say, self._unlink, lambda: self._put(encode(self.facts).encode()))
 
     def _put(self, data: bytes) -> None:
         self._make_folder()
@@ -74,17 +89,57 @@ class Record:
             except FileExistsError:
                 pass
 
-    def _unlink(self) -> None:
+    def _unlink(self) -> object:
+        outcome: object = UNCHANGED
         for path in (self.path, f"{self.path}.new"):  # a killed ADD's draft; no plugin has such a name
             try:
                 posix.unlink(path)
+                outcome = None
             except FileNotFoundError:
                 pass
         remove_folder(self.container_id)
+        return outcome
+
+
+def make_state(machine: Machine, folder: str = STATE) -> None:
+    """Make the folder of our state, or one in it. HostError, with what to do, where that cannot be ours."""
+    owner = _foreign_owner()
+    if owner is not None:
+        reason = f"it belongs to user {owner}, and we are user {posix.geteuid()}"
+        hint = f"remove it; or, in a user namespace, first `mount -t tmpfs tmpfs {STATE}` in its mount namespace"
+        raise HostError(errno.EACCES, f"using {STATE}", reason, hint)
+    try:
+        files.make_directory(machine.journal, folder)
+    except HostError as error:
+        if error.errno in UNUSABLE:
+            error.hint = "cnibox keeps its state there: it must run as root; in a user namespace, or where /run is "
+            error.hint += "read-only, first `mount -t tmpfs tmpfs /run` in its mount namespace"
+        raise
+
+
+def _foreign_owner() -> int | None:
+    """The user whose folder is in the place of ours. What stands in it is not believed: it says what to delete."""
+    try:
+        owner = posix.stat(STATE).st_uid
+    except OSError:
+        return None  # nobody's; or what comes next fails, and says why
+    return owner if owner != posix.geteuid() else None
+
+
+def _is_believed() -> bool:
+    """Whether the state is ours, looked at once. Whoever is not root, not even of a user namespace, cannot read it."""
+    if not _believed:
+        owner = _foreign_owner() if posix.geteuid() == 0 else None
+        if owner is not None:
+            log.warning(f"{STATE} is ignored: it belongs to user {owner}")
+        _believed.append(owner is None)
+    return _believed[0]
 
 
 def remove_folder(container_id: str) -> None:
     """Remove a container's folder unless something is in it; a killed ADD may have left no more than that."""
+    if not _is_believed():
+        return
     try:
         posix.rmdir(f"{ATTACHMENTS}/{container_id}")
     except OSError:
@@ -98,6 +153,17 @@ def of(request: Request, plugin: str) -> Record | None:
         if record.network == request.name:
             return record
     return found[0] if found else None
+
+
+def has_any(container_id: str) -> bool:
+    """Whether an ADD of this boot has recorded anything of that container; in doubt it has."""
+    try:
+        posix.stat(f"{ATTACHMENTS}/{container_id}")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
 
 
 def siblings(container_id: str, ifname: str, network: str, plugin: str) -> list[Record]:
@@ -114,7 +180,7 @@ def is_anothers(namespace: int, container_id: str, ifname: str) -> bool:
     """Whether that namespace (Namespace.identity) has an interface of that name which another container's ADD made."""
     return any(
         found.ifname == ifname and found.facts.get("namespace") == namespace
-        for other in _listing(ATTACHMENTS)
+        for other in names_in(ATTACHMENTS)
         if other != container_id
         for found in _of_container(other)
     )
@@ -127,13 +193,13 @@ def all_of(network: str, plugin: str) -> list[Record]:
 
 def each(plugin: str) -> Iterator[Record]:
     """Every attachment that this plugin had a part in, read one by one: who has found enough stops."""
-    for container_id in _listing(ATTACHMENTS):
+    for container_id in names_in(ATTACHMENTS):
         yield from _of_container(container_id, plugin)
 
 
 def everything() -> list[Record]:
     """Every record on this machine, in the order in which the attachments were made."""
-    found = [record for container_id in _listing(ATTACHMENTS) for record in _of_container(container_id)]
+    found = [record for container_id in names_in(ATTACHMENTS) for record in _of_container(container_id)]
     return sorted(found, key=lambda record: _written(record.path))
 
 
@@ -146,18 +212,23 @@ def _written(path: str) -> int:
 
 def _of_container(container_id: str, wanted: str = "") -> Iterator[Record]:
     """The container's records, or those of one plugin."""
-    for name in _listing(f"{ATTACHMENTS}/{container_id}"):
+    for name in names_in(f"{ATTACHMENTS}/{container_id}"):
         ifname, network, plugin = (name.split(":") + ["", ""])[:3]
         if plugin and wanted in ("", plugin):
             yield Record(container_id, ifname, network, plugin, _facts(f"{ATTACHMENTS}/{container_id}/{name}"))
 
 
-def _listing(folder: str) -> list[str]:
+def names_in(folder: str) -> list[str]:
+    """The names in a folder of our state; none when there is no such folder, or the state is another user's."""
+    if not _is_believed():
+        return []
     try:
         return posix.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # there can be no such folder
+            return []
         raise CniError(IO_FAILURE, f"cannot read {folder}: {error.strerror}") from None
 
 

@@ -35,6 +35,11 @@ PLUGINS = {
 }
 
 
+def no_such(name: str) -> str:
+    """What is said of a name that is not in the table."""
+    return f'cnibox has no plugin "{name}"; it has {", ".join(PLUGINS)}'
+
+
 def load(name: str) -> type[Plugin]:
     """The class of a plugin in the table; only its own module is imported (and importlib, 3 ms, is not)."""
     module, class_name, _ = PLUGINS[name]

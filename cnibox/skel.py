@@ -7,14 +7,16 @@ namespace guard, undo after a failed ADD, signals, errors.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
+import gc
 import posix
+import time
 
 from . import __version__, log, registry
 from .host.namespace import OWN, Machine
 from .plugin import as_cni_error
 from .spec import errors
 from .spec.errors import CniError
-from .spec.jsontext import encode
+from .spec.jsontext import decode, encode, member
 from .spec.request import Request
 from .spec.versions import CURRENT, SUPPORTED
 
@@ -22,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host.journal import Operation
     from .plugin import Plugin
+    from .spec.result import Result
 
 REFERENCE = "1.9.1"
 """The release of the Go reference whose options and behaviour we have. nerdctl reads it from the bare run: 1.7.1 and
@@ -36,11 +39,20 @@ def run(name: str, program: str, arguments: list[str]) -> int:
     `program` is the path by which we were started: a delegate at the same file runs in this process.
     """
     environ = posix.environ
+    started = time.perf_counter()
+    stdin = b""
+    gc.disable()  # an exec ends before garbage matters: half of the time with 10,000 published ports
+
+    def read_stdin() -> bytes:
+        nonlocal stdin
+        stdin = _read_stdin()
+        return stdin
+
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Python would raise an exception in the midst of something
     log.configure(environ, name)
     try:
         explain = _explains(arguments)
-        request = Request.from_environment(environ, _read_stdin)
+        request = Request.from_environment(environ, read_stdin)
         if request is None:
             _write(2, _about(name))
             return 0
@@ -51,6 +63,8 @@ def run(name: str, program: str, arguments: list[str]) -> int:
         _perform(name, request, Machine(program), explain)
         return 0
     except BaseException as error:
+        if log.requested():
+            log_failure(error, stdin, time.perf_counter() - started)
         return _report(error)
     finally:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, HELD_SIGNALS)
@@ -77,11 +91,18 @@ def _add(plugin: Plugin) -> None:
     """ADD, all or nothing: a result that cannot be printed undoes the attachment as well."""
     try:
         result = plugin.add()
-        _write(1, encode(result.to_object(plugin.request.version), indent=4))
+        _write(1, encode(_in_version(result, plugin.request), indent=4))
     except BaseException:
         for failure in plugin.machine.journal.undo():
             log.error(f"while undoing a failed ADD: {failure}")
         raise
+
+
+def _in_version(result: Result, request: Request) -> dict[str, object]:
+    try:
+        return result.to_object(request.version)
+    except CniError as error:
+        raise error.advising(request.version_advice) from None
 
 
 def report_status(plugin: Plugin) -> None:
@@ -130,6 +151,25 @@ def _report(error: BaseException) -> int:
     except OSError:
         _write(2, f"{as_cni_error(error)}\n")  # stdout is gone
     return 1
+
+
+def log_failure(error: BaseException, stdin: bytes, seconds: float) -> None:
+    """One line with the error, and what is known of the request: it may be the very thing that is wrong."""
+    facts = []
+    for word, variable in (("container", b"CNI_CONTAINERID"), ("interface", b"CNI_IFNAME"), ("netns", b"CNI_NETNS")):
+        value = posix.environ.get(variable, b"").decode(errors="replace")
+        if value:
+            facts.append(f"{word}={value}")
+    try:
+        config = decode(stdin.decode())
+    except ValueError:
+        config = None
+    network = member(config, "name") if isinstance(config, dict) else None
+    if isinstance(network, str):
+        facts.insert(0, f"network={network}")
+    verb = posix.environ.get(b"CNI_COMMAND", b"-").decode(errors="replace")
+    failure = as_cni_error(error)
+    log.error(f"{verb} failed after {seconds * 1e3:.1f} ms: {' '.join(facts)} code={failure.code}: {failure}")
 
 
 def _explains(arguments: list[str]) -> bool:

@@ -6,6 +6,11 @@ A plugin is imported straight from the zip; the operator's commands go through s
 import posix
 import sys
 
+if sys.version_info < (3, 11):  # noqa: UP036
+    from cnibox.old_python import refuse
+
+    sys.exit(refuse())
+
 from cnibox.main import main
 
 

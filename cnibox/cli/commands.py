@@ -12,13 +12,21 @@ from .install import install
 from .leases import leases, reclaim
 from .repair import repair
 
+VARIABLES = [
+    ("CNIBOX_LOG_FILE", "a file to append the log to; without it the log goes to stderr"),
+    ("CNIBOX_LOG", "debug, info, warning or error; default: warning, which includes each operation that failed"),
+    ("CNIBOX_DEBUG", "1 prints where in the code an error arose, on stderr"),
+]
+
 
 class Commands(click.Group):
-    """A group whose help ends with the table of plugins."""
+    """A group whose help ends with the table of plugins, and the variables that they read."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Plugins"):
             formatter.write_dl([(name, line) for name, (_, _, line) in PLUGINS.items()])
+        with formatter.section("Environment variables of the plugins"):
+            formatter.write_dl(VARIABLES)
         super().format_epilog(ctx, formatter)
 
     def resolve_command(

@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from .. import __version__
+from ..old_python import NEEDED, needed
 from ..registry import PLUGINS
 from . import stamp
 from .placing import File, Link, Part, check_folder, put_in_place
@@ -148,6 +149,7 @@ def _compile(archive: Path, python: str) -> tuple[str, str, bytes]:
     path = shutil.which(python)
     if path is None:
         raise click.ClickException(f"{python}: no such interpreter")
+    _check_version(path)
     text = inspect.getsource(stamp)
     command = [path, "-IS", "-X", "no_debug_ranges", "-c", text]
     done = subprocess.run(command, input=marshal.dumps(_sources(archive), 2), capture_output=True, check=False)
@@ -156,10 +158,24 @@ def _compile(archive: Path, python: str) -> tuple[str, str, bytes]:
     except (EOFError, ValueError, TypeError):
         complaint = done.stderr.decode(errors="replace").strip()
         reason = f": {complaint.splitlines()[-1]}" if complaint else ""
-        raise click.ClickException(f"{path} is no Python that can run cnibox (3.11 or newer){reason}") from None
+        raise click.ClickException(f"{path} cannot compile the plugins{reason}") from None
     if not executable.startswith("/") or any(character.isspace() for character in executable):
         raise click.ClickException(f"{executable!r}: a script's first line cannot name this path")
     return executable, version, code
+
+
+def _check_version(path: str) -> None:
+    """Ask the interpreter which Python it is, in words that any Python understands."""
+    script = "import sys; sys.stdout.write('.'.join(map(str, sys.version_info[:3])))"
+    try:
+        done = subprocess.run([path, "-ES", "-c", script], capture_output=True, check=False)
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be run: {error.strerror}") from None
+    answer = done.stdout.decode(errors="replace")
+    if not re.fullmatch(r"\d+\.\d+\.\d+", answer):
+        raise click.ClickException(f"{path} is no Python; {needed()}")
+    if tuple(map(int, answer.split("."))) < NEEDED:
+        raise click.ClickException(f"{needed()}; {path} is Python {answer}")
 
 
 def _sources(archive: Path) -> dict[str, tuple[str, str]]:

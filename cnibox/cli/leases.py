@@ -9,7 +9,8 @@ import click
 
 from ..host.journal import Journal
 from ..spec.request import is_name
-from ..wiring.leases import DATA_DIR, Leases, ago, boot_time, is_garbled
+from ..wiring.leases import DATA_DIR, Leases, ago, is_garbled
+from ..wiring.leases.stale import boot_time, is_stale
 from . import output
 
 Entry = tuple[str, str, str, float, str]  # address, container ID, interface, when it was made, why it is nobody's
@@ -110,6 +111,7 @@ def entries(found: Leases) -> list[Entry]:
     for address, owner in found.all():
         made = found.made(address)
         if made is not None:
-            note = "garbled" if is_garbled(owner) else "before this boot" if made < boot else ""
+            old = is_stale(found, address, owner, boot)
+            note = "garbled" if is_garbled(owner) else "before this boot" if old else ""
             result.append((address, *owner, made, note))
     return sorted(result, key=lambda entry: (":" in entry[0], int(ipaddress.ip_address(entry[0]))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import click
@@ -23,6 +24,7 @@ def repair(quiet: bool) -> None:
     lose what they had: masquerading, published ports, the firewall's permissions. What each attachment's ADD made is
     on record in /run/cnibox; what is missing of it is put back, in the order in which it was made.
     """
+    gc.disable()  # as for a plugin (skel.run)
     machine, failures, count = Machine(sys.argv[0]), 0, 0
     everything = record.everything()
     short = output.shortened({each.container_id for each in everything})

@@ -84,7 +84,8 @@ def add(
     """
     say = f"{namespace.ip} address add {address} dev {link.name}"
     message = _message(rtnl.RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, link, address, dad)
-    namespace.change(say + (" nodad" if address.version == 6 and not dad else ""), message, undo, shared=shared)
+    say += " nodad" if address.version == 6 and not dad else " broadcast +" if _has_broadcast(address) else ""
+    namespace.change(say, message, undo, shared=shared)
 
 
 def remove(namespace: Namespace, link: Link, address: Address) -> None:
@@ -153,12 +154,16 @@ def _unusable(namespace: Namespace, link: Link, wanted: set[str], link_local: bo
 def _message(kind: int, flags: int, link: Link, address: Address, dad: bool) -> Message:
     text = str(address).partition("/")[0]
     attributes: list[tuple[str, Any]] = [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
-    if address.version == 4 and address.prefix < 31:
+    if _has_broadcast(address):
         attributes.append(("IFA_BROADCAST", _broadcast(text, address.prefix)))
     if address.version == 6 and not dad:
         attributes.append(("IFA_FLAGS", IFA_F_NODAD))
     family = AF_INET if address.version == 4 else AF_INET6
     return kind, flags, {"family": family, "prefixlen": address.prefix, "index": link.index, "attrs": attributes}
+
+
+def _has_broadcast(address: Address) -> bool:
+    return address.version == 4 and address.prefix < 31
 
 
 def _broadcast(text: str, prefix: int) -> str:

@@ -6,7 +6,7 @@ import errno
 
 from .. import log
 from . import sysctl
-from .journal import HostError
+from .journal import UNCHANGED, HostError
 from .netlink import conntrack
 from .netlink.codec import attribute
 from .netlink.rtnl import AF_INET, AF_INET6
@@ -88,11 +88,13 @@ def forget(namespace: Namespace, version: int, flows: list[UdpFlows]) -> None:
     """
     if not flows or sysctl.read(namespace, "net/netfilter/nf_conntrack_count") in (None, "0"):
         return  # this kernel tracks no connections, or there are none
-    say = " && ".join(f"conntrack -D -f ipv{version} -p udp {each}" for each in flows)
+    say = "; ".join(f"conntrack -D -f ipv{version} -p udp {each}" for each in flows)
     namespace.machine.journal.run(say, lambda: _forget(namespace, version, flows, say))
 
 
-def _forget(namespace: Namespace, version: int, flows: list[UdpFlows], say: str) -> None:
+def _forget(namespace: Namespace, version: int, flows: list[UdpFlows], say: str) -> object:
+    # Only a dump tells whether there was any: what found nothing is not to be explained.
+    by_dump = version == 6 or len(flows) > FEW or namespace.machine.journal.stepwise
     with namespace:
         try:
             socket = Netlink(conntrack.FAMILY)
@@ -100,12 +102,14 @@ def _forget(namespace: Namespace, version: int, flows: list[UdpFlows], say: str)
             raise HostError(error.errno or errno.EIO, say) from None
     with socket:
         try:
-            if version == 6 or len(flows) > FEW or not _forget_by_filter(socket, flows):
-                _forget_by_dump(socket, version, flows)
+            if by_dump or not _forget_by_filter(socket, flows):
+                return None if _forget_by_dump(socket, version, flows) else UNCHANGED
         except NetlinkError as error:
             if error.errno not in NO_CTNETLINK:
                 raise HostError(error.errno or errno.EIO, say, error.strerror or "") from None
             log.warning(f"{say}: {error.strerror}; this kernel may lack nf_conntrack_netlink")
+            return UNCHANGED
+    return None
 
 
 def _forget_by_filter(socket: Netlink, flows: list[UdpFlows]) -> bool:
@@ -119,7 +123,8 @@ def _forget_by_filter(socket: Netlink, flows: list[UdpFlows]) -> bool:
     return True
 
 
-def _forget_by_dump(socket: Netlink, version: int, flows: list[UdpFlows]) -> None:
+def _forget_by_dump(socket: Netlink, version: int, flows: list[UdpFlows]) -> int:
+    """How many there were."""
     ports = {each.port for each in flows}
     by_port = {port: [each for each in flows if each.port == port] for port in ports}
     going = []
@@ -130,6 +135,7 @@ def _forget_by_dump(socket: Netlink, version: int, flows: list[UdpFlows]) -> Non
     for answer in socket.request(*going):
         if isinstance(answer, NetlinkError) and answer.errno != errno.ENOENT:  # it has ended meanwhile
             raise answer
+    return len(going)
 
 
 def _question(version: int, ports: set[int]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import fcntl
 import posix
 import time
 
-from .journal import HostError
+from .journal import UNCHANGED, HostError, word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,13 +37,20 @@ class Doing:
             raise HostError(error.errno or 0, self.what, hint=self.hint) from None
 
 
+def is_absence(error: OSError) -> bool:
+    """Whether the error says that there is no such file, or that there can be none: its name is too long."""
+    return error.errno in (errno.ENOENT, errno.ENAMETOOLONG)
+
+
 def read(path: str, dir_fd: int | None = None) -> bytes | None:
     """The whole file, None when there is none; HostError when it cannot be read."""
     with Doing(f"reading {path}"):
         try:
             fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=dir_fd)
-        except FileNotFoundError:
-            return None
+        except OSError as error:
+            if is_absence(error):
+                return None
+            raise
         try:
             parts = []
             while part := posix.read(fd, 1 << 16):
@@ -57,7 +64,11 @@ def replace(path: str, data: bytes, mode: int = 0o600) -> None:
     """Write a file, over the one that is there: readers see the old or the new one. Its draft is `path` with ".new"."""
     with Doing(f"writing {path}"):
         write_new(f"{path}.new", data, mode)
-        posix.rename(f"{path}.new", path)
+        try:
+            posix.rename(f"{path}.new", path)
+        except OSError:
+            posix.unlink(f"{path}.new")
+            raise
 
 
 def make_directory(journal: Journal, path: str, mode: int = 0o700) -> None:
@@ -67,7 +78,7 @@ def make_directory(journal: Journal, path: str, mode: int = 0o700) -> None:
         missing.append(path)
         path = path.rpartition("/")[0]
     for folder in reversed(missing):
-        journal.run(f"mkdir -m {mode:o} {folder}", _mkdir(folder, mode), _rmdir(folder))
+        journal.run(f"mkdir -m {mode:o} {word(folder)}", _mkdir(folder, mode), _rmdir(folder))
 
 
 class Lock:
@@ -177,13 +188,14 @@ def _is_directory(path: str) -> bool:
     raise HostError(errno.ENOTDIR, f"making folder {path}", "something else has that name")
 
 
-def _mkdir(path: str, mode: int) -> Callable[[], None]:
-    def do() -> None:
+def _mkdir(path: str, mode: int) -> Callable[[], object]:
+    def do() -> object:
         with Doing(f"making folder {path}"):
             try:
                 posix.mkdir(path, mode)
             except FileExistsError:
-                pass  # another process's first ADD made it meanwhile
+                return UNCHANGED  # another process's first ADD made it meanwhile
+        return None
 
     return do
 

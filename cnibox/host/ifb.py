@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def create(namespace: Namespace, name: str, mtu: int) -> None:
     """Create one, down, without a queue of its own; undone."""
-    links.create(namespace, name, "ifb", [("IFLA_MTU", mtu), ("IFLA_TXQLEN", 0)])
+    say = f"mtu {mtu} txqueuelen 0 type ifb"
+    links.create(namespace, name, "ifb", [("IFLA_MTU", mtu), ("IFLA_TXQLEN", 0)], say=say)
 
 
 def remove(namespace: Namespace, link: Link) -> None:

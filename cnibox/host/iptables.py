@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .journal import Journal
+
 # Fixed: nothing of the environment chooses code that runs as root.
 FOLDERS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin")
 ENVIRON = {b"PATH": ":".join(FOLDERS).encode()}
@@ -206,7 +208,15 @@ def rules(version: int, table: str) -> list[str]:
     return output.decode(errors="replace").splitlines()
 
 
-def say(version: int, table: str, lines: list[str]) -> str:
-    """The commands that would do the same."""
-    words = [f"-N {line[1:].split()[0]}" if line.startswith(":") else line for line in lines]
+def change(journal: Journal, version: int, table: str, lines: list[str], inherited: int = -1, **known: bool) -> None:
+    """Carry out the lines, if there are any, as one operation that cannot be undone."""
+    if lines:
+        say_it = say(version, table, lines, **known)
+        journal.run(say_it, lambda: Restore(version, table, lines, inherited).finish())
+
+
+def say(version: int, table: str, lines: list[str], *, is_there: bool = False) -> str:
+    """The commands that would do the same. `is_there`: chains that the lines name exist; to name them empties them."""
+    verb = "-F" if is_there else "-N"
+    words = [f"{verb} {line[1:].split()[0]}" if line.startswith(":") else line for line in lines]
     return " && ".join(f"{NAMES[version]} -t {table} {word}" for word in words)

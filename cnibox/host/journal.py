@@ -1,7 +1,8 @@
 """The journal: every change to the machine, written down as it happens.
 
-A change is an *operation*: it knows how to do itself, how to undo itself, and how to say itself the way `ip`, `nft` or
-`sysctl` would. Four features are four readings of the journal: undo, explain, trace and fault injection.
+A change is an *operation*: it knows how to do itself, how to undo itself, and how to say itself. It says a command of
+`ip`, `nft`, `sysctl` and so on that can be pasted into a shell, or where there is no such command a comment that begins
+with "#". Four features are four readings of the journal: undo, explain, trace and fault injection.
 """
 
 from __future__ import annotations
@@ -12,13 +13,27 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     T = TypeVar("T")
     Undo = Callable[[], object]
 
 before: Callable[[Journal, str], None] | None = None
 """Called before each operation with the journal and what it says. The tests fail, or kill the process, here."""
+
+
+UNCHANGED: Any = object()
+"""What an operation returns that found nothing to change: it is not written down."""
+
+_PLAIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789%+,-./:=@_"
+
+
+def word(text: str) -> str:
+    """The text as one word for a shell."""
+    if text and text.isascii() and not text.strip(_PLAIN):
+        return text
+    escaped = text.replace("'", "'\\''")
+    return f"'{escaped}'"
 
 
 class HostError(OSError):
@@ -72,13 +87,29 @@ class Journal:
         if before is not None:
             before(self, say)
         result = do()
-        self.note(say, undo, shared=shared, started=started)
+        if result is not UNCHANGED:
+            self.note(say, undo, shared=shared, started=started)
         return result
+
+    def begin(self, say: str, do: Callable[[], T], undo: Undo | None = None) -> tuple[T, Callable[[], None]]:
+        """Start an operation that ends later: what `do` returns, and a function to call if it has succeeded.
+
+        `undo` must do its work whether or not it has.
+        """
+        started = time.perf_counter()
+        if before is not None:
+            before(self, say)
+        result, operation = do(), Operation(say, self.why, undo, False)
+        self.done.append(operation)
+        return result, lambda: self._tell(operation, started)
 
     def note(self, say: str, undo: Undo | None, *, shared: bool = False, started: float = 0.0) -> None:
         """Write down an operation that has been carried out (a batch is sent first and noted afterwards)."""
         operation = Operation(say, self.why, undo, shared)
         self.done.append(operation)
+        self._tell(operation, started)
+
+    def _tell(self, operation: Operation, started: float) -> None:
         if self.listener is not None:
             operation.seconds = time.perf_counter() - started if started else 0.0
             self.listener(operation)
@@ -93,7 +124,7 @@ class Journal:
                 continue
             self.why = operation.why
             try:
-                self.run(f"undo: {operation.say}", operation.undo)
+                self.run(f"# undo: {operation.say}", operation.undo)
             except Exception as error:
                 failures.append(error)
         return failures

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from . import addresses, links, routes
-from .journal import HostError
+from .journal import HostError, word
 from .namespace import attempt, refusal
 from .netlink import rtnl
 from .netlink.rtnl import AF_INET, AF_INET6, IFF_UP, RTPROT_KERNEL, RTPROT_RA
@@ -30,27 +30,30 @@ FREE_NAME = "dev%d"
 """For a link whose name is taken: the kernel chooses the number. It does the same when a namespace ends."""
 
 
-def lend(host: Namespace, link: Link, sandbox: Namespace, name: str) -> None:
+def lend(host: Namespace, link: Link, sandbox: Namespace, name: str, home_name: str) -> None:
     """Move a link into a namespace, with its final name; undone with all that the move has taken from it.
+
+    `home_name` becomes its alias: the name that it is to have on the host again. Its present one is another if the
+    kernel has brought it back from a namespace that has ended.
 
     By one message. The kernel moves first and renames then, so that nobody on the host sees the new name: udev and
     NetworkManager would act on it.
     """
     kept = _Kept(host, link)
-    say = f"{host.ip} link set {link.name} netns {sandbox.path} name {name} alias {link.name}"
+    say = f"{host.ip} link set {link.name} netns {word(sandbox.path)} name {name} alias {home_name}"
 
     def undo() -> None:
         lent = links.find(sandbox, name)
-        if lent is not None and lent.alias == link.name:
-            kept.restore(_move_back(sandbox, lent, link.name, up=link.is_up, master=link.master))
+        if lent is not None and lent.alias == home_name:
+            kept.restore(_move_back(sandbox, lent, link.name, link.alias, up=link.is_up, master=link.master))
 
     def do() -> None:
         try:
-            _move_in(link, sandbox, name, say)
+            _move_in(link, sandbox, name, home_name, say)
         except HostError:
             stray = links.find(sandbox, link.name)  # moved, and then not renamed: somebody took the name meanwhile
             if stray is not None and stray.mac == link.mac and links.at(host, link.index) is None:
-                kept.restore(_move_back(sandbox, stray, link.name, up=link.is_up, master=link.master))
+                kept.restore(_move_back(sandbox, stray, link.name, link.alias, up=link.is_up, master=link.master))
             raise
 
     host.machine.journal.run(say, do, undo)
@@ -58,9 +61,11 @@ def lend(host: Namespace, link: Link, sandbox: Namespace, name: str) -> None:
 
 def give_back(sandbox: Namespace, link: Link, name: str, *, up: bool) -> str:
     """Move a lent link to the host; the name that it has there, another one when `name` is taken."""
-    place = sandbox.path
-    say = f"ip -n {place} link set {link.name} down; ip -n {place} link set {link.name} name {name}; "
-    say += f"ip -n {place} link set {name} netns 1 alias ''{' up' * up}"
+    change, is_taken = f"{sandbox.ip} link set", links.find(host_of(sandbox), name) is not None
+    final, rest = (FREE_NAME, f"alias {name}") if is_taken else (name, "alias ''" + " up" * up)
+    say = f"{change} {link.name} down && {change} {link.name} name {final} && {change} {final} netns $$ {rest}"
+    if is_taken:
+        say = f"{change} {link.name} down && {change} {link.name} netns $$ name {final} {rest}"
     moved: Link = host_of(sandbox).machine.journal.run(say, lambda: _move_back(sandbox, link, name, up=up))
     return moved.name
 
@@ -91,9 +96,8 @@ def host_of(namespace: Namespace) -> Namespace:
     return namespace.machine.host
 
 
-def _move_in(link: Link, sandbox: Namespace, name: str, say: str) -> None:
-    alias = link.name.encode()
-    attributes: Attributes = [("IFLA_NET_NS_FD", sandbox.fd), ("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias)]
+def _move_in(link: Link, sandbox: Namespace, name: str, alias: str, say: str) -> None:
+    attributes: Attributes = [("IFLA_NET_NS_FD", sandbox.fd), ("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias.encode())]
     try:
         host_of(sandbox).send(say, (rtnl.RTM_NEWLINK, 0, _body(link.index, attributes)))
     except HostError as error:
@@ -102,13 +106,13 @@ def _move_in(link: Link, sandbox: Namespace, name: str, say: str) -> None:
         raise
 
 
-def _move_back(sandbox: Namespace, link: Link, name: str, *, up: bool, master: int = 0) -> Link:
+def _move_back(sandbox: Namespace, link: Link, name: str, alias: str = "", *, up: bool, master: int = 0) -> Link:
     """By one packet: down (older kernels rename nothing that is up), renamed inside, moved. The last must succeed."""
     host = host_of(sandbox)
     is_taken = links.find(host, name) is not None
     final, flags = (FREE_NAME, 0) if is_taken else (name, IFF_UP if up else 0)
     attributes: Attributes = [("IFLA_NET_NS_FD", host.fd), ("IFLA_IFNAME", final)]
-    attributes += [("IFLA_IFALIAS", name.encode() if is_taken else b"")] + [("IFLA_MASTER", master)] * bool(master)
+    attributes += [("IFLA_IFALIAS", (name if is_taken else alias).encode())] + [("IFLA_MASTER", master)] * bool(master)
     messages: list[Message] = [
         (rtnl.RTM_NEWLINK, 0, _body(link.index, [], 0, IFF_UP)),
         (rtnl.RTM_NEWLINK, 0, _body(link.index, [("IFLA_IFNAME", final)])),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from . import sysctl
-from .journal import HostError
+from .journal import HostError, word
 from .namespace import attempt
 from .netlink import rtnl
 from .netlink.rtnl import IFF_LOWER_UP, IFF_PROMISC, IFF_UP, RTEXT_FILTER_SKIP_STATS
@@ -24,7 +24,9 @@ READY_LIMIT = 5.0
 """Seconds for a link to become operational: it takes less than one millisecond on an idle machine."""
 
 NAME_LIMIT = 15
-"""Bytes of a name (IFNAMSIZ - 1); alternative names may be longer."""
+"""Bytes of a name (IFNAMSIZ - 1)."""
+ALTERNATIVE_NAME_LIMIT = 127
+"""Bytes of an alternative name (ALTIFNAMSIZ - 1)."""
 
 WANTED = frozenset(
     (
@@ -89,7 +91,10 @@ class Link:
 
 def find(namespace: Namespace, name: str) -> Link | None:
     """The link of that name or alternative name, or None."""
-    key = "IFLA_IFNAME" if len(name.encode()) <= NAME_LIMIT else "IFLA_ALT_IFNAME"
+    length = len(name.encode("utf-8", "surrogateescape"))
+    if length > ALTERNATIVE_NAME_LIMIT:
+        return None
+    key = "IFLA_IFNAME" if length <= NAME_LIMIT else "IFLA_ALT_IFNAME"
     return _query(namespace, f"{namespace.ip} link show {name}", {"attrs": [(key, name)]})
 
 
@@ -140,12 +145,12 @@ def ports(namespace: Namespace, bridge: Link) -> list[Link]:
 def _query(namespace: Namespace, say: str, body: dict[str, Any], wanted: frozenset[str] | None = WANTED) -> Link | None:
     body["attrs"].append(("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS))
     try:
-        answers = namespace.send(say, (rtnl.RTM_GETLINK, 0, body), wanted)
+        answer = namespace.ask(say, (rtnl.RTM_GETLINK, 0, body), wanted)
     except HostError as error:
         if error.errno == errno.ENODEV:
             return None
         raise
-    return Link(answers[0])
+    return Link(answer)
 
 
 def create(
@@ -170,7 +175,7 @@ def create(
     info: Attributes = [("IFLA_INFO_KIND", kind)] + [("IFLA_INFO_DATA", {"attrs": data})] * bool(data)
     moved: Attributes = [("IFLA_NET_NS_FD", place.fd)] * (place is not namespace)
     body = {"attrs": [("IFLA_IFNAME", name), *attributes, *moved, ("IFLA_LINKINFO", {"attrs": info})]}
-    say = f"{namespace.ip} link add {name}" + f" netns {place.path}" * bool(moved) + " " + (say or f"type {kind}")
+    say = f"{namespace.ip} link add {name}" + f" netns {word(place.path)}" * bool(moved) + " " + (say or f"type {kind}")
     message = (rtnl.RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
     try:
         namespace.change(say, message, undo or deletion(place, name), shared=shared)
@@ -203,8 +208,9 @@ def create_veth(
             ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}),
         ],
     }
-    say = f"ip link add {name} up" + (f" master {master.name}" if master else "") + (f" mtu {mtu}" if size else "")
-    say += f" type veth peer name {ifname} netns {sandbox.path}" + (f" address {mac}" if mac else "")
+    size_words = f" mtu {mtu}" if size else ""
+    say = f"ip link add {name} up" + (f" master {master.name}" if master else "") + size_words
+    say += f" type veth peer name {ifname} netns {word(sandbox.path)}{size_words}" + (f" address {mac}" if mac else "")
     host.change(say, (rtnl.RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body), deletion(host, name))
 
 

@@ -7,7 +7,8 @@ import fcntl
 import posix
 import time
 
-from .journal import HostError, Journal
+from .files import Doing
+from .journal import HostError, Journal, word
 from .netlink import rtnl
 from .netlink.socket import Netlink, NetlinkError
 from .setns import CLONE_NEWNET, setns
@@ -31,14 +32,15 @@ NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
 class Machine:
     """The machine as one exec sees it: its own network namespace, those that it opens, and the journal of its changes.
 
-    `program` is the file that runs.
+    `program` is the file that runs. `current` is the namespace that the process is in; None: the kernel refused to
+    change it, and it is not known. `with namespace:` then asks the kernel again, also for the host's namespace.
     """
 
     def __init__(self, program: str) -> None:
         self.program = program
         self.journal = Journal()
         self.host = Namespace(self, OWN)
-        self.current = self.host
+        self.current: Namespace | None = self.host
 
     def open(self, path: str) -> Namespace:
         """Open the namespace at a path; HostError ENOENT when it is not there, EINVAL when it is none."""
@@ -70,28 +72,50 @@ class Namespace:
 
     @property
     def identity(self) -> int:
-        """Which namespace it is, whatever path leads to it. An inode number that is free soon names the next one."""
-        try:
-            return self.netlink.cookie()
-        except OSError:
+        """The namespace's cookie, which the kernel gives to no other one; its inode number before Linux 5.14.
+
+        The kernel gives a free inode number to the next namespace. HostError when the number cannot be read.
+        """
+        with Doing(f"identifying {self.place}"):
+            try:
+                return self.netlink.cookie()
+            except OSError as error:
+                if error.errno != errno.ENOPROTOOPT:
+                    raise
             return posix.fstat(self.fd).st_ino
 
     @property
     def ip(self) -> str:
-        """How an `ip` command for this namespace begins."""
-        return "ip" if self.is_host else f"ip -n {self.path}"
+        """How an `ip` command for this namespace begins. `ip -n` takes a name in /run/netns, no path."""
+        if self.is_host:
+            return "ip"
+        return f"ip -n {self._name}" if self._name else f"{self.inside}ip"
+
+    @property
+    def inside(self) -> str:
+        """What comes before a command that is to run in this namespace."""
+        if self.is_host:
+            return ""
+        return f"ip netns exec {self._name} " if self._name else f"nsenter --net={word(self.path)} "
+
+    @property
+    def _name(self) -> str:
+        """Its name for `ip netns`, "" without one."""
+        folder, _, name = self.path.rpartition("/")
+        return word(name) if folder in ("/run/netns", "/var/run/netns") else ""
 
     @property
     def netlink(self) -> Netlink:
         """A route netlink socket inside the namespace; it stays in there."""
         if self._netlink is None:
-            with self:
+            with self, Doing(f"opening a netlink socket in {self.place}"):
                 self._netlink = Netlink(rtnl.FAMILY)
         return self._netlink
 
     def __enter__(self) -> Namespace:
-        self._entered_from.append(self.machine.current)
+        before = self.machine.current or self.machine.host
         self._move(self)
+        self._entered_from.append(before)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,6 +123,7 @@ class Namespace:
 
     def _move(self, to: Namespace) -> None:
         if to is not self.machine.current:
+            self.machine.current = None
             setns(to.fd, f"entering network namespace {to.path}")
             self.machine.current = to
 
@@ -119,6 +144,13 @@ class Namespace:
         except NetlinkError as error:
             raise refusal(say, error) from None
 
+    def ask(self, say: str, message: Message, wanted: frozenset[str] | None = None) -> dict[str, Any]:
+        """As `send`, for a message that the kernel answers with one object: that object."""
+        try:
+            return self.netlink.ask(message, wanted)
+        except NetlinkError as error:
+            raise refusal(say, error) from None
+
     def dump(
         self, say: str, kind: int, body: dict[str, Any], wanted: frozenset[str] | None = None
     ) -> list[dict[str, Any]]:
@@ -136,7 +168,7 @@ class Namespace:
         found = look()
         if found:
             return found
-        with self:
+        with self, Doing(f"opening a netlink socket in {self.place}"):
             events = Netlink(rtnl.FAMILY)
         try:
             events.subscribe(*groups)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from .journal import HostError
+from .journal import HostError, word
 from .netlink import nft
 from .netlink.codec import attribute
 from .netlink.socket import NLM_F_APPEND, NLM_F_CREATE, Netlink, NetlinkError
@@ -48,6 +48,11 @@ def usable(namespace: Namespace) -> bool:
     except OSError:
         return False
     return True
+
+
+def say(*commands: str) -> str:
+    """nft(8) with these commands, which it carries out as one transaction."""
+    return f"nft {word('; '.join(commands))}"
 
 
 class Table:
@@ -167,9 +172,10 @@ def ethernet_source(mac: bytes) -> list[Expression]:
     return [_payload(6, len(mac), nft.NFT_PAYLOAD_LL_HEADER), _compare(nft.NFT_CMP_EQ, mac)]
 
 
-def input_interface(name: str) -> list[Expression]:
+def input_interface(name: str, *, negate: bool = False) -> list[Expression]:
     """iifname."""
-    return [_meta(nft.NFT_META_IIFNAME), _compare(nft.NFT_CMP_EQ, name.encode().ljust(IFNAMSIZ, b"\0"))]
+    operator = nft.NFT_CMP_NEQ if negate else nft.NFT_CMP_EQ
+    return [_meta(nft.NFT_META_IIFNAME), _compare(operator, name.encode().ljust(IFNAMSIZ, b"\0"))]
 
 
 def output_interface(name: str, *, negate: bool = False) -> list[Expression]:

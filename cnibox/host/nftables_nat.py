@@ -85,29 +85,35 @@ def _immediate(register: int, value: bytes) -> Expression:
 
 
 class Rule:
-    """A rule: the names of its expressions, the values that they compare with or load, the chain that it leads to.
-
-    matches: name of an iptables match -> its struct, as linux/netfilter/xt_<name>.h has it
-    """
+    """A rule: the values that its expressions compare with or load, in order. There may be 10,000 to be compared."""
 
     def __init__(self, expressions: list[Expression]) -> None:
-        self.kinds = [attribute(each, "NFTA_EXPR_NAME") for each in expressions]
+        self.expressions = expressions
         self.values = list(_values(expressions))
-        self.target = next(_targets(expressions), "")
-        self.matches = dict(_matches(expressions))
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of its expressions."""
+        return [attribute(each, "NFTA_EXPR_NAME") for each in self.expressions]
+
+    @property
+    def target(self) -> str:
+        """The chain that it leads to, if any."""
+        return next(_targets(self.expressions), "")
+
+    @property
+    def matches(self) -> dict[str, bytes]:
+        """Name of an iptables match -> its struct, as linux/netfilter/xt_<name>.h has it."""
+        return dict(_matches(self.expressions))
 
     @property
     def outline(self) -> tuple[list[str], list[bytes], str]:
         """In which two rules that do the same are equal."""
         return self.kinds, self.values, self.target
 
-    def is_like(self, expressions: list[Expression]) -> bool:
-        """Whether it does what these do, besides conditions of its own before them."""
-        other = Rule(expressions)
-        count = len(other.values)
-        return (
-            self.target == other.target and self.kinds[-1] == other.kinds[-1] and self.values[-count:] == other.values
-        )
+    def ending(self, count: int) -> tuple[str, tuple[bytes, ...]]:
+        """Its last expression and values: equal in two rules that do the same besides conditions before them."""
+        return attribute(self.expressions[-1], "NFTA_EXPR_NAME"), tuple(self.values[-count:])
 
 
 def entries_of(table: Table, chain: str, ports: set[int]) -> list[Rule]:
@@ -157,12 +163,17 @@ def rules_with(table: Table, chain: str, comment: str, ports: Collection[int]) -
 
     Quick also in a chain of thousands of others.
     """
-    own = nft.pack_comment(comment)
+    own, packed = nft.pack_comment(comment), {port.to_bytes(2, "big") for port in ports}
     # As the kernel tells a comparison: struct nlattr of NFTA_CMP_DATA (3), in it that of NFTA_DATA_VALUE (1).
-    patterns = [own, *(pack("HHHH", 12, 3, 6, 1) + port.to_bytes(2, "big") for port in ports)]
+    comparison = pack("HHHH", 12, 3, 6, 1)
 
     def may_match(data: bytes, start: int, stop: int) -> bool:
-        return any(data.find(pattern, start, stop) >= 0 for pattern in patterns)
+        if data.find(own, start, stop) >= 0:
+            return True
+        at = data.find(comparison, start, stop) if packed else -1
+        while at >= 0 and data[at + 8 : at + 10] not in packed:
+            at = data.find(comparison, at + 8, stop)
+        return at >= 0
 
     wanted = _EXPRESSIONS | nftables.RULE_WANTED
     found = table._dump(nft.NFT_MSG_GETRULE, table._place(chain), wanted, f"chain {chain}", may_match)
@@ -200,12 +211,11 @@ _EXPRESSIONS = frozenset(
 def _get(table: Table, kind: int, attributes: list[tuple[str, Any]]) -> dict[str, Any] | None:
     with nftables.open_socket(table.namespace) as socket:
         try:
-            found = socket.run((kind, 0, {"nfgen_family": table.family, "attrs": attributes}))[0]
+            return socket.ask((kind, 0, {"nfgen_family": table.family, "attrs": attributes}))
         except NetlinkError as error:
             if error.errno == errno.ENOENT:
                 return None
             raise HostError(error.errno or errno.EIO, f"reading table {table.name} of nftables") from None
-    return found[0]
 
 
 def _values(expressions: list[Expression]) -> Iterator[bytes]:

@@ -7,21 +7,23 @@ import posix
 
 from .iptables import ENVIRON, FOLDERS
 from .journal import HostError
+from .nftables import say
 from .process import Process
 
 
 def run(lines: list[str]) -> None:
     """Carry out the commands, all together or none; HostError with nft's own words when it refuses."""
     path = next((f"{folder}/nft" for folder in FOLDERS if _is_there(f"{folder}/nft")), "")
-    say = f"nft {'; '.join(lines)}"
+    doing = say(*lines)
     if not path:
-        raise HostError(errno.ENOENT, say, "there is no nft", "install nftables: conditions in its syntax need it")
+        raise HostError(errno.ENOENT, doing, "there is no nft", "install nftables: conditions in its syntax need it")
     try:
         status, _, complaint = Process([path, "-f", "-"], "\n".join([*lines, ""]).encode(), ENVIRON).finish()
     except OSError as error:
         raise HostError(error.errno or errno.EIO, f"running {path}", error.strerror or "") from None
     if status != 0:
-        raise HostError(errno.EIO, say, " ".join(complaint.decode(errors="replace").split()) or f"exit status {status}")
+        words = " ".join(complaint.decode(errors="replace").split())
+        raise HostError(errno.EIO, doing, words or f"exit status {status}")
 
 
 def _is_there(path: str) -> bool:

@@ -48,13 +48,12 @@ class AddressSet:
         """The comment of an element, None without element, set or table."""
         try:
             with open_socket(self.table.namespace) as socket:
-                answers = socket.run((nft.NFT_MSG_GETSETELEM, 0, self._elements({"attrs": _key(key)})))[0]
+                answer = socket.ask((nft.NFT_MSG_GETSETELEM, 0, self._elements({"attrs": _key(key)})))
         except (NetlinkError, HostError) as error:
             if error.errno in ABSENT:
                 return None
             raise HostError(error.errno or errno.EIO, f"nft get element {self._place()}") from None
-        found = dict(_elements_of(answers))
-        return found.get(key)
+        return dict(_elements_of([answer])).get(key)
 
     def elements(self) -> list[tuple[bytes, str]]:
         """(key, comment) of each element; none without set or table."""

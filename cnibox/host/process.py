@@ -29,7 +29,8 @@ class Process:
         inherited: int = -1,
     ) -> None:
         self.files = [posix.memfd_create(name, posix.MFD_CLOEXEC) for name in ("stdin", "stdout", "stderr")]
-        self.outcome: tuple[int, bytes, bytes] | None = None
+        self.status: int | None = None
+        self.output: tuple[bytes, bytes] | None = None
         try:
             while stdin:
                 stdin = stdin[posix.write(self.files[0], stdin) :]
@@ -52,12 +53,13 @@ class Process:
 
     def finish(self) -> tuple[int, bytes, bytes]:
         """Exit status (negative: the signal that ended it), stdout and stderr; the same at every further call."""
-        if self.outcome is None:
-            status = posix.waitstatus_to_exitcode(posix.waitpid(self.pid, 0)[1])
+        if self.status is None:
+            self.status = posix.waitstatus_to_exitcode(posix.waitpid(self.pid, 0)[1])
+        if self.output is None:
             output, complaint = (posix.pread(fd, posix.fstat(fd).st_size, 0) for fd in self.files[1:])
-            self.outcome = status, output, complaint
+            self.output = output, complaint
             self._close()
-        return self.outcome
+        return self.status, *self.output
 
     def _close(self) -> None:
         for fd in self.files:

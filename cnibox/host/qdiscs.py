@@ -26,7 +26,7 @@ MAX_U32 = 0xFFFFFFFF
 GONE = (errno.ENOENT, errno.EINVAL, errno.ENODEV)  # EINVAL: the handle at that place is another
 NO_QDISC = (errno.ENOENT, errno.EINVAL, errno.ENODEV)
 
-# linux/pkt_sched.h: ticks are of 64 ns on every kernel since 2.6.31.
+TICK = 64  # ns on every kernel since 2.6.31 (linux/pkt_sched.h)
 _PSCHED = "000003e8 00000040 000f4240 3b9aca00"
 
 
@@ -51,6 +51,13 @@ class Bucket:
 
     def __str__(self) -> str:
         return f"rate {self.rate} bytes/s, limit {self.limit} bytes, buffer {self.buffer} ticks"
+
+    @property
+    def words(self) -> str:
+        """The same for tc(8): a rate in bytes per second is "bps" there, and the size is in bytes."""
+        # Half a tick more: the kernel makes a time of the size again, and rounds down.
+        burst = -(-self.rate * self.buffer * TICK // 1_000_000_000) + self.rate * TICK // 2_000_000_000
+        return f"rate {self.rate}bps limit {self.limit} burst {burst}"
 
 
 def ticks(microseconds: int) -> int:
@@ -146,10 +153,10 @@ def limit(namespace: Namespace, link: Link, bucket: Bucket) -> None:
 
     def undo() -> object:
         if before is not None:
-            return namespace.send(f"{say} {before}", _bucket_message(link, before))
+            return namespace.send(f"{say} {before.words}", _bucket_message(link, before))
         return attempt(lambda: namespace.send(*deletion), *GONE)
 
-    namespace.change(f"{say} ({bucket})", _bucket_message(link, bucket), undo)
+    namespace.change(f"{say} {bucket.words}", _bucket_message(link, bucket), undo)
 
 
 def unlimit(namespace: Namespace, link: Link) -> None:

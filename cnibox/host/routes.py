@@ -10,6 +10,7 @@ from .netlink import rtnl
 from .netlink.rtnl import (
     AF_INET,
     AF_INET6,
+    RT_SCOPE_LINK,
     RT_SCOPE_NOWHERE,
     RT_SCOPE_UNIVERSE,
     RT_TABLE_MAIN,
@@ -18,6 +19,8 @@ from .netlink.rtnl import (
     RTN_UNICAST,
     RTNH_F_ONLINK,
     RTPROT_BOOT,
+    RTPROT_KERNEL,
+    RTPROT_RA,
     RTPROT_UNSPEC,
 )
 from .netlink.socket import NLM_F_APPEND, NLM_F_CREATE
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 _IP6_PRIORITY = 1024
 """Of a route that is added without one (IP6_RT_PRIO_USER)."""
 _NOT_COPIED = ("RTA_TABLE", "RTA_CACHEINFO", "RTA_EXPIRES", 30)  # 30: RTA_NH_ID, which the next hops stand beside
+_PROTOCOLS = {RTPROT_KERNEL: "kernel", RTPROT_RA: "ra"}
+_SCOPES = {RT_SCOPE_UNIVERSE: "global", RT_SCOPE_LINK: "link"}
 _GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV)
 
 
@@ -122,6 +127,20 @@ class Route:
         )
 
 
+    def words(self, link: Link) -> str:
+        """The same for `ip route`, of a route that leads through the link."""
+        text = self.dst + (f" via {self.gateway} dev {link.name}" if self.gateway else f" dev {link.name}")
+        if self.hops:
+            text = self.dst
+        text += f" src {self.source}" * bool(self.source) + f" table {self.table}" * (self.table != RT_TABLE_MAIN)
+        text += f" metric {self.priority}" * bool(self.priority)
+        proto = _PROTOCOLS.get(self.proto, self.proto)
+        text += f" proto {proto}" * (self.proto not in (RTPROT_UNSPEC, RTPROT_BOOT))
+        text += _scope_words(self.dst, self.gateway or self.hops, self.scope)
+        text += " onlink" * bool(self.message.get("flags", 0) & RTNH_F_ONLINK)
+        return text + "".join(" nexthop" + f" via {via}" * bool(via) + f" dev {link.name}" for _, via in self.hops)
+
+
 def everything(namespace: Namespace, version: int, index: int = 0) -> list[Route]:
     """All routes of one IP version, of every type, in every table.
 
@@ -170,13 +189,11 @@ def _looked_up(namespace: Namespace, address: str) -> dict[str, Any] | None:
     family, bits = (AF_INET6, 128) if ":" in address else (AF_INET, 32)
     body = {"family": family, "dst_len": bits, "attrs": [("RTA_DST", address)]}
     try:
-        answers = namespace.send(f"{namespace.ip} route get {address}", (rtnl.RTM_GETROUTE, 0, body))
+        return namespace.ask(f"{namespace.ip} route get {address}", (rtnl.RTM_GETROUTE, 0, body))
     except HostError as error:
         if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES):  # unreachable, blackhole
             return None
         raise
-    found: dict[str, Any] = answers[0]
-    return found
 
 
 def add(
@@ -199,7 +216,7 @@ def add(
     body["attrs"] += [("RTA_METRICS", {"attrs": metrics})] * bool(metrics)
     say = f"{namespace.ip} route add {dst}" + (f" via {gateway}" if gateway else "") + f" dev {link.name}"
     say += f" src {source}" * bool(source) + f" table {table}" * bool(table) + f" metric {priority}" * bool(priority)
-    say += f" mtu {mtu}" * bool(mtu) + f" advmss {advmss}" * bool(advmss)
+    say += f" mtu {mtu}" * bool(mtu) + f" advmss {advmss}" * bool(advmss) + _scope_words(dst, gateway, scope)
     namespace.change(say, (rtnl.RTM_NEWROUTE, NLM_F_CREATE, body))
 
 
@@ -232,13 +249,19 @@ def drop(namespace: Namespace, link: Link, route: Route, do: Do) -> None:
 
 
 def _adding(namespace: Namespace, link: Link, route: Route) -> tuple[str, Message]:
-    say = f"{namespace.ip} route add {route} dev {link.name}"
+    say = f"{namespace.ip} route append {route.words(link)}"
     return say, (rtnl.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, route.message)
 
 
 def _removing(namespace: Namespace, link: Link, route: Route) -> tuple[str, Message]:
-    say = f"{namespace.ip} route delete {route} dev {link.name}"
+    say = f"{namespace.ip} route delete {route.words(link)}"
     return say, (rtnl.RTM_DELROUTE, 0, route.message)
+
+
+def _scope_words(dst: str, gateway: object, scope: int) -> str:
+    """The scope of an IPv4 route, where `ip route` would choose another: global by way of a gateway, link without."""
+    usual = RT_SCOPE_UNIVERSE if gateway else RT_SCOPE_LINK
+    return f" scope {_SCOPES.get(scope, scope)}" if ":" not in dst and scope != usual else ""
 
 
 def _body(link: Link, dst: str, gateway: str, source: str, scope: int, table: int) -> dict[str, Any]:

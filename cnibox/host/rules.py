@@ -53,7 +53,7 @@ def known(namespace: Namespace) -> bool:
 def add(namespace: Namespace, source: str, table: int) -> None:
     """Packets from that address are routed by that table, before all that have been added earlier; undone."""
     message = (rtnl.RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, _body(source, table, 0))
-    say = f"{namespace.ip} rule %s from {source} table {table}"
+    say = f"{_ip(namespace, source)} rule %s from {source} table {table}"
     taking_back = (rtnl.RTM_DELRULE, 0, _body(source, table, 0))
 
     def undo() -> None:
@@ -64,9 +64,14 @@ def add(namespace: Namespace, source: str, table: int) -> None:
 
 def remove(namespace: Namespace, rule: Rule) -> None:
     """Remove a rule by its source address; it may be gone already."""
-    say = f"{namespace.ip} rule delete from {rule.source} table {rule.table} priority {rule.priority}"
+    say = f"{_ip(namespace, rule.source)} rule delete from {rule.source} table {rule.table} priority {rule.priority}"
     message = (rtnl.RTM_DELRULE, 0, _body(rule.source, rule.table, rule.priority))
     attempt(lambda: namespace.change(say, message), errno.ENOENT)
+
+
+def _ip(namespace: Namespace, source: str) -> str:
+    """`ip rule` does not tell the IP version by the address."""
+    return f"{namespace.ip} -6" if ":" in source else namespace.ip
 
 
 def _body(source: str, table: int, priority: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import posix
 
+from .files import Doing
 from .journal import HostError
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -22,9 +23,11 @@ def setns(fd: int, doing: str) -> None:
         except OSError as error:
             raise HostError(error.errno or errno.EINVAL, doing) from None
         return
-    _call(fd)
-    # Neither way of calling hands back errno: where we are now says whether it worked.
-    if posix.stat("/proc/self/ns/net").st_ino != posix.fstat(fd).st_ino:
+    with Doing(doing):
+        _call(fd)
+        # Neither way of calling hands back errno: where we are now says whether it worked.
+        has_entered = posix.stat("/proc/self/ns/net").st_ino == posix.fstat(fd).st_ino
+    if not has_entered:
         raise HostError(errno.EPERM, doing, "the kernel refused setns(2)", "this needs CAP_SYS_ADMIN")
 
 

@@ -119,7 +119,8 @@ def _change(namespace: Namespace, port: Link, kind: int, first: int, last: int, 
     body = {"family": AF_BRIDGE, "index": port.index, "attrs": [("IFLA_AF_SPEC", {"attrs": infos})]}
     verb = "delete" if kind == rtnl.RTM_DELLINK else "add"
     numbers = f"{first}-{last}" if first != last else f"{first}"
-    say = f"bridge vlan {verb} dev {port.name} vid {numbers}" + " pvid untagged" * (flags == NATIVE)
+    say = f"bridge vlan {verb} dev {port.name} vid {numbers}" + " pvid" * bool(flags & PVID)
+    say += " untagged" * bool(flags & UNTAGGED)
     namespace.change(say, (kind, 0, body))
 
 

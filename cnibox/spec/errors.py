@@ -37,6 +37,10 @@ class CniError(Exception):
         """The same error, told by a caller that was `doing` something: "adding 10.1.2.3/24 to eth0"."""
         return CniError(self.code, f"{doing}: {self.msg}", self.details)
 
+    def advising(self, advice: str) -> CniError:
+        """The same error with more to say about what to do; "" for nothing more."""
+        return CniError(self.code, self.msg, "; ".join(each for each in (self.details, advice) if each))
+
     def as_object(self) -> dict[str, object]:
         """The error object of the specification, without cniVersion, as the reference library prints it."""
         shown: dict[str, object] = {"code": self.code, "msg": self.msg}

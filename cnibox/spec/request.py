@@ -35,6 +35,10 @@ _REQUIRED = (
 # since which version of the specification a configuration allows the command
 _SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 
+NAME_MAX = 255
+"""Bytes of the name of a file (linux/limits.h), or of a chain of nftables."""
+NETWORK_NAME, CONTAINER_ID = "network name", "container ID"
+
 # "cni.dev/attachments" is how drafts of the specification spelled it; libcni sends both.
 _ATTACHMENT_KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
@@ -113,9 +117,20 @@ class Request:
             known = f"known: {' '.join(_WITH_CONFIG)} VERSION"
             raise CniError(INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {self.command}", known)
         self.version = _version(self.config)
-        _require_command_allowed(self.command, self.version)
+        try:
+            _require_command_allowed(self.command, self.version)
+        except CniError as error:
+            raise error.advising(self.version_advice) from None
         if self.command == "GC":
             self.valid_attachments  # noqa: B018  a garbled list must fail here, before anything is collected
+
+    @property
+    def version_advice(self) -> str:
+        """For errors that a later version would not have; "" if the configuration names its version."""
+        if member(self.config, "cniVersion"):
+            return ""
+        text = f'the configuration has no "cniVersion", which means {versions.UNSAID}'
+        return f'{text}; add one, such as "cniVersion": "{versions.CURRENT}"'
 
     @property
     def cni_args(self) -> dict[str, str]:
@@ -146,8 +161,17 @@ class Request:
     def previous(self) -> Result | None:
         """The result of the plugins before this one, None if there were none. CniError 6 if it is garbled.
 
-        prevResult without a version has the configuration's; with one, it must be of the same family.
+        prevResult without a version has the configuration's; with one, it must be of the same family. DEL and GC take
+        one that is garbled, or of another version, for none: it would fail them for ever.
         """
+        try:
+            return self._read_previous()
+        except CniError:
+            if self.command in ("DEL", "GC"):
+                return None
+            raise
+
+    def _read_previous(self) -> Result | None:
         given = member(self.config, "prevResult")
         if self._previous is None and given is not None:
             if not isinstance(given, dict):
@@ -161,7 +185,7 @@ class Request:
                     f"could not parse prevResult: result type supports [{' '.join(fitting)}] "
                     f"but unmarshalled CNIVersion is {jsontext.quoted(said)}",
                     f"all plugins of a list must be given its cniVersion, here {self.version}",
-                )
+                ).advising(self.version_advice)
             try:
                 self._previous = Result.from_object(given, self.version)
             except CniError as error:
@@ -187,6 +211,16 @@ class Request:
             for index, entry in enumerate(given or ()):
                 kept[_attachment(entry, f"{key}[{index}]")] = None
         return None if kept is None else list(kept)
+
+    def require_fits(self, what: str, name: str) -> None:
+        """CniError unless `name`, which the NETWORK_NAME or the CONTAINER_ID is part of, can name a file or a chain."""
+        excess = len(name.encode()) - NAME_MAX
+        if excess > 0:
+            code, text = INVALID_CONFIG, self.name
+            if what == CONTAINER_ID:
+                code, text = INVALID_ENVIRONMENT, self.container_id
+            limit = f"{len(text)} bytes; at most {len(text) - excess} fit into the name {name}"
+            raise CniError(code, f"{what} is too long", limit)
 
     def renamed(self, name: str) -> Request:
         """The same request for a network of another name, in the configuration and on stdin, too."""

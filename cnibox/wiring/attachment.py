@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..host.namespace import Machine, Namespace
+    from ..spec.request import Request
 
 NOT_A_NAMESPACE = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR, errno.EACCES)
 """Of a path that led to one: a plain file is left where a namespace was mounted before a reboot."""
@@ -26,7 +27,17 @@ class AttachmentPlugin(Plugin):
 
     sandbox: Namespace
 
+    def __init__(self, name: str, request: Request, machine: Machine) -> None:
+        super().__init__(name, request, machine)
+        if request.command in ("ADD", "STATUS"):
+            for what, derived in self.derived_names():
+                request.require_fits(what, derived)
+
     # --- what a plugin says about itself
+
+    def derived_names(self) -> list[tuple[str, str]]:
+        """Names of files and chains that ADD makes, each with what makes it long: NETWORK_NAME or CONTAINER_ID."""
+        return self.record().file_names()
 
     def delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
         """Take away what the record tells of; `sandbox` is None when the container's namespace is not there."""
@@ -120,4 +131,7 @@ def namespace_of(machine: Machine, found: Record) -> Namespace | None:
         sandbox = machine.open(path) if isinstance(path, str) else None
     except HostError:
         return None
-    return sandbox if sandbox is not None and sandbox.identity == found.facts.get("namespace") else None
+    if sandbox is not None and sandbox.identity != found.facts.get("namespace"):
+        sandbox.close()
+        return None
+    return sandbox

@@ -38,13 +38,12 @@ def falls_back(machine: Machine, error: HostError, versions: Iterable[int], tabl
     return True
 
 
-def clear(*steps: Callable[[], object]) -> None:
+def clear(remove: Callable[[], object]) -> None:
     """Remove what iptables has got before nftables takes its place. What is not there cannot be removed: no error."""
-    for step in steps:
-        try:
-            step()
-        except (CniError, HostError) as error:
-            log.debug(f"removing what iptables may have got: {error}")
+    try:
+        remove()
+    except (CniError, HostError) as error:
+        log.debug(f"removing what iptables may have got: {error}")
 
 
 def look(read: Callable[..., T], *arguments: Any) -> T | None:

@@ -7,10 +7,12 @@ from ..spec import errors
 from ..spec.errors import CniError
 from ..spec.options import Int, Ip, ListOf, Option, Options, Prefix, Record, Text
 from ..spec.result import Dns, Route
+from ..spec.versions import at_least
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..spec.options import Values
+    from ..spec.request import Request
 
 UNSIGNED = Int(0, (1 << 32) - 1)
 ROUTES = ListOf(
@@ -42,6 +44,14 @@ def routes(given: list[Values]) -> list[Route]:
 
 def dns(given: Values | None) -> Dns:
     return Dns(given.nameservers, given.domain, given.search, given.options) if given is not None else Dns()
+
+
+def require_representable(families: list[int], request: Request) -> None:
+    """CniError 7 where results of the request's version cannot have the addresses of these IP versions."""
+    if max(families.count(4), families.count(6)) > 1 and not at_least(request.version, "0.3.0"):
+        text = f"CNI version {request.version} does not support more than 1 address per family"
+        advice = f"the configuration asks for {len(families)} addresses; use cniVersion 0.3.0 or later"
+        raise CniError(errors.INVALID_CONFIG, text, advice).advising(request.version_advice)
 
 
 def resolv_conf(path: str) -> Dns:

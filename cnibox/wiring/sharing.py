@@ -7,6 +7,7 @@ import fcntl
 import posix
 import time
 
+from .. import record
 from ..host import addresses, files, links
 from ..host.journal import HostError
 from ..record import STATE
@@ -31,7 +32,7 @@ class Hold:
     """
 
     def __init__(self, machine: Machine) -> None:
-        files.make_directory(machine.journal, STATE)
+        record.make_state(machine)
         path = f"{STATE}/lock"
         with files.Doing(f"locking {path}"):
             self._fd = posix.open(path, posix.O_RDWR | posix.O_CREAT | files.SAFE, 0o600)

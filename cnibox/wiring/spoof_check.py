@@ -51,7 +51,7 @@ class SpoofCheck:
 
     def add(self, port: str, mac: str) -> None:
         """Check what comes in by that port of the bridge; one transaction, so that nothing passes by a half of it."""
-        say = f"nft add rule bridge nat {BASE_CHAIN} iifname {port} ether saddr != {mac} drop"
+        say = nftables.say(*self._commands(port, mac))
         table, comment = self.table, self.comment
         requests = (
             table.add_chain(self.port_chain),
@@ -70,7 +70,9 @@ class SpoofCheck:
 
     def _set_up(self) -> None:
         """Table and base chain, which stay; with the first rules' undo they go, if nobody else uses them."""
-        say, table = f"nft add chain bridge nat {BASE_CHAIN}", self.table
+        hook = "{ type filter hook prerouting priority -300; policy accept; }"
+        say = nftables.say("add table bridge nat", f"add chain bridge nat {BASE_CHAIN} {hook}")
+        table = self.table
         requests = table.add(), table.add_chain(BASE_CHAIN, ("filter", NF_BR_PRE_ROUTING, PRIORITY_BRIDGE_DSTNAT))
 
         def undo() -> None:
@@ -86,8 +88,11 @@ class SpoofCheck:
 
     def remove(self) -> None:
         """It may be gone already."""
-        if self._jumps() or self._chains():
-            self.journal.run(f"nft delete chain bridge nat {self.port_chain} # and what leads to it", self._remove)
+        jumps, chains = self._jumps(), self._chains()
+        if jumps or chains:
+            commands = [f"delete rule bridge nat {BASE_CHAIN} handle {rule.handle}" for rule in jumps]
+            commands += [f"delete chain bridge nat {name}" for name in chains]
+            self.journal.run(nftables.say(*commands), self._remove)
 
     def is_there(self, port: str, mac: str) -> bool:
         """Whether the rules, in order, do what they shall: a chain of the check's own has no others."""
@@ -102,6 +107,20 @@ class SpoofCheck:
         if not nftables.usable(self.table.namespace):
             text = "macspoofchk needs nftables, which this kernel does not have"
             raise CniError(errors.PLUGIN_UNAVAILABLE, text, "load the module nf_tables")
+
+    def _commands(self, port: str, mac: str) -> list[str]:
+        """What nft(8) is told for `add`."""
+        chains = (self.port_chain, self.mac_chain)
+        rules = (
+            (self.mac_chain, f"ether saddr {mac} return"),
+            (self.mac_chain, "drop"),
+            (self.port_chain, f"jump {self.mac_chain}"),
+            (BASE_CHAIN, f'iifname "{port}" jump {self.port_chain}'),
+        )
+        return [
+            *(f"{verb} chain bridge nat {chain}" for verb in ("add", "flush") for chain in chains),
+            *(f'add rule bridge nat {chain} {rule} comment "{self.comment}"' for chain, rule in rules),
+        ]
 
     def _meant(self, port: str, mac: str) -> list[tuple[str, list[list[Expression]]]]:
         """Chains and the rules that they shall have; each chain before what leads to it."""

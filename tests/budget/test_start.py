@@ -150,6 +150,7 @@ def test_operator_commands(folder: Path) -> None:
     for plugin, has_ipam in (("bridge", True), ("dummy", True), ("tuning", False), ("loopback", False)):
         assert ('"ipam", the configuration' in run(folder / "cnibox", "help", plugin).stdout) == has_ipam
     assert "isGateway" in by_link.stdout
+    assert "CNIBOX_LOG_FILE  " in run(folder / "cnibox", "--help").stdout
     assert run(folder / "cnibox", "nonsense").returncode == 2
 
 
@@ -288,7 +289,7 @@ def test_upgrade_while_plugins_run(cnibox: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("python", "said"),
-    [("/bin/true", "/bin/true is no Python"), ("/nowhere", "no such interpreter")],
+    [("/bin/true", "/true is no Python; cnibox needs Python 3.11 or newer"), ("/nowhere", "no such interpreter")],
 )
 def test_install_for_what_is_no_python(cnibox: Path, tmp_path: Path, python: str, said: str) -> None:
     done = run(cnibox, "install", tmp_path / "bin", "--python", python)

@@ -386,6 +386,7 @@ REFERENCE_FAILS = {
     "vlan without IPAM": "it asks an IPAM plugin without a name; macvlan allows for that",
     "host bits of a route": "it gives the kernel a destination with host bits, which the kernel refuses",
     "IPv4-mapped subnet": "it counts the prefix of ::ffff:10.1.0.0/120 in bits of an IPv4 address",
+    "dots of a name": "it takes each dot of an interface's name for a slash",
     "panic": "it dies of args.cni.sysctl where the configuration has no sysctl itself",
     "MAC and IP in CNI_ARGS": "bridge refuses host-local's key, and host-local bridge's; both read the same variable",
 }

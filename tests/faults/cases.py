@@ -63,7 +63,7 @@ class Case:
 
 
 TUNING = {"cniVersion": "1.1.0", "name": "net", "type": "tuning", "mtu": 1400, "txQLen": 500, "promisc": True, "allmulti": True,
-          "sysctl": {"net.core.somaxconn": "500", "net.ipv4.conf.IFNAME.arp_filter": "1"}}  # fmt: skip
+          "sysctl": {"net.core.somaxconn": "0x1f4", "net.ipv4.conf.IFNAME.arp_filter": "1", "net.ipv4.ip_forward": "1"}}  # fmt: skip
 RECEIVING = {
     "cniVersion": "1.1.0",
     "name": "net",

@@ -194,6 +194,61 @@ def test_wrong_values_of_what_every_configuration_has(unchanged: Agent, plugin: 
                 assert_undone(unchanged, before, ended)
 
 
+# --- what a DEL is given of its ADD's result
+
+ADDRESS = {"address": "10.77.0.5/24"}
+FOREIGN_RESULTS: list[Any] = ["x", "", [], [[]], [{}], 5, 0, 1.5, True, False, {}, {"a": 1},
+    {"cniVersion": "9.9.9"}, {"cniVersion": "1.1.0-rc1", "ips": [ADDRESS]}, {"cniVersion": 1.1}, {"cniVersion": []},
+    {"cniVersion": "0.2.0", "ip4": {"ip": "10.77.0.5/24"}}, {"cniVersion": "1.1.0", "ip4": {"ip": "10.77.0.5/24"}},
+    {"ips": "x"}, {"ips": {}}, {"ips": [5]}, {"ips": [{}]}, {"ips": [{"address": 5}]}, {"ips": [{"address": "10.0.0.1/99"}]},
+    {"ips": [{**ADDRESS, "interface": 99}]}, {"ips": [{**ADDRESS, "interface": -1}]}, {"ips": [{**ADDRESS, "interface": "x"}]},
+    {"ips": [{**ADDRESS, "gateway": "x"}]}, {"interfaces": "x"}, {"interfaces": [5]}, {"interfaces": [{"name": 5}]},
+    {"interfaces": [{"name": "a/b"}], "ips": [{**ADDRESS, "interface": 0}]}, {"interfaces": [{"name": "x" * 300}]}, {"interfaces": [{"name": "x" * 99}]}, {"interfaces": [{"name": "ä" * 70}]},
+    {"interfaces": [{"name": "..", "mac": "x", "sandbox": 5}]}, {"routes": "x"}, {"routes": [{"dst": "x"}]}, {"dns": 5},
+    {"interfaces": [{"name": "%d"}, {"name": "\n"}], "ips": [ADDRESS], "code": 7, "msg": "an error, no result"}]  # fmt: skip
+
+
+DELETING = [{"CNI_COMMAND": "DEL"}, {"CNI_COMMAND": "DEL", "CNI_NETNS": ""}, {"CNI_COMMAND": "DEL", "CNI_NETNS": "/nowhere"},
+            {"CNI_COMMAND": "GC"}]  # fmt: skip
+
+
+def with_previous(plugin: str, result: Any) -> bytes:
+    return encoded({**GOOD[plugin], "prevResult": result, "cni.dev/valid-attachments": []})
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_del_and_gc_whatever_the_previous_result_is(unchanged: Agent, plugin: str) -> None:
+    """Of an attachment that is not known, with and without its namespace."""
+    for number, result in enumerate(FOREIGN_RESULTS):
+        for environ in (DELETING[0], DELETING[1 + number % 3]):
+            ended = conduct(unchanged, plugin, {**ATTACHMENT, **environ}, with_previous(plugin, result))
+            assert ended.status == 0, (result, environ, ended)
+
+
+@pytest.mark.parametrize("verb", ["DEL", "GC"])
+@pytest.mark.parametrize("plugin", [plugin for plugin in PLUGINS if plugin != "loopback"])  # its GC leaves lo as it is
+def test_attachment_is_deleted_whatever_the_previous_result_is(unchanged: Agent, plugin: str, verb: str) -> None:
+    """An attachment that stands, as far as this kernel can make it."""
+    environ = {"CNI_PATH": unchanged.farm, **ATTACHMENT, **({"CNI_IFNAME": "net0"} if plugin in ADJUSTING else {})}
+    before = unchanged.snapshot()
+    for result in ("x", [], {"cniVersion": "9.9.9"}, {"ips": [{"address": "x"}]}):
+        unchanged.exec(plugin, {**environ, "CNI_COMMAND": "ADD"}, encoded(GOOD[plugin]))
+        ended = unchanged.exec(plugin, {**environ, "CNI_COMMAND": verb}, with_previous(plugin, result))
+        assert ended.status == 0, (result, ended)
+    sweep(unchanged)
+    assert not difference(before, unchanged.snapshot())
+
+
+@pytest.mark.parametrize(
+    "plugin, place", [each for each in PLACES if each[0] in ("sbr", "vrf", "host-device", *ADJUSTING)], ids=name_of
+)
+def test_del_whatever_has_become_of_an_option(unchanged: Agent, plugin: str, place: tuple[str | int, ...]) -> None:
+    for number, value in enumerate(WRONG):
+        config = encoded(put(GOOD[plugin], place, value))
+        ended = conduct(unchanged, plugin, {**ATTACHMENT, **DELETING[number % 3]}, config)
+        assert place[0] == "ipam" or ended.status == 0, (value, ended)
+
+
 # --- anything at all
 
 KEYS = sorted({str(part) for _, place in PLACES for part in place} | {str(part) for place in COMMON for part in place})

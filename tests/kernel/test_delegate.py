@@ -300,3 +300,13 @@ def test_our_host_local_with_go_bridge(container: Machine) -> None:
     assert leases(container) == ["10.77.0.2"]
     assert container.go("bridge", "DEL", config, CNI_PATH=container.farm).status == 0
     assert leases(container) == []
+
+
+@pytest.mark.parametrize("ipam", ["dhcp", "whereabouts"])
+def test_a_missing_plugin_that_cnibox_does_not_have(container: Machine, ipam: str) -> None:
+    outcome = call(container, config=bridge(ipam={"type": ipam}))
+    assert outcome.code == 999 and f'failed to find plugin "{ipam}" in path [/run/fake]' in outcome.json["msg"]
+    assert f'cnibox has no plugin "{ipam}"; it has bridge, ptp, ' in outcome.json["details"]
+    assert "cnibox install" not in outcome.json["details"]
+    outcome = call(container, config=bridge(ipam={"type": "static"}))
+    assert "`cnibox install DIR` puts it there" in outcome.json["details"]

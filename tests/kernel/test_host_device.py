@@ -334,7 +334,7 @@ from cnibox.host import lending, links
 from cnibox.host.namespace import Machine
 machine = Machine("")
 try:
-    lending.lend(machine.host, links.get(machine.host, "a0"), machine.open("/run/netns/c1"), "eth0")
+    lending.lend(machine.host, links.get(machine.host, "a0"), machine.open("/run/netns/c1"), "eth0", "a0")
 except OSError as error:
     print(error)
 """

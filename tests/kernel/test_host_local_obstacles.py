@@ -13,6 +13,7 @@ from cnibox.host.journal import HostError
 from cnibox.skel import report_status
 from cnibox.spec import errors
 from tests.support.leases import Rig, error
+from tests.support.machine import Machine
 
 
 @pytest.fixture
@@ -95,3 +96,38 @@ def test_leases_that_the_index_does_not_show_are_found(rig: Rig) -> None:
         rig.delete("c7")
         rig.add("c7", ipam=rig.config["ipam"] | {"subnet": "10.7.0.0/24"})
         assert rig.indexed() == rig.files()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason", "advice"),
+    [
+        ("mount -o remount,ro /var/lib/cni", "Read-only file system", "make it writable"),
+        ("umount /var/lib/cni; mount -t tmpfs -o nr_inodes=1 x /var/lib/cni", "No space left", "free some space"),
+        ("umount /var/lib/cni; mount -t tmpfs -o nr_inodes=4 x /var/lib/cni", "No space left", "free some space"),
+    ],
+)
+def test_leases_that_cannot_be_written(machine: Machine, prepare: str, reason: str, advice: str) -> None:
+    machine.run("sh", "-c", prepare)
+    ipam = {"type": "host-local", "subnet": "10.7.0.0/24"}
+    config = {"cniVersion": "1.1.0", "name": "net7", "type": "host-local", "ipam": ipam}
+    outcome = machine.plugin("host-local", "ADD", config)
+    assert outcome.code == 999, outcome
+    assert f": {reason}" in outcome.json["msg"] and "/var/lib/cni/networks" in outcome.json["msg"]
+    assert f'; {advice}, or let "dataDir" of "ipam" name another folder' in outcome.json["msg"]
+    assert machine.plugin("host-local", "DEL", config).status == 0
+    if reason == "Read-only file system":
+        outcome = machine.plugin("host-local", "STATUS", config)
+        assert outcome.code == 50 and advice in outcome.json["details"]
+    elsewhere = {**config, "ipam": {**ipam, "dataDir": "/run/leases"}}
+    assert machine.plugin("host-local", "ADD", elsewhere).status == 0
+
+
+def test_a_lease_that_cannot_be_released(machine: Machine) -> None:
+    ipam = {"type": "host-local", "subnet": "10.7.0.0/24"}
+    config = {"cniVersion": "1.1.0", "name": "net7", "type": "host-local", "ipam": ipam}
+    assert machine.plugin("host-local", "ADD", config).status == 0
+    machine.run("mount", "-o", "remount,ro", "/var/lib/cni")
+    outcome = machine.plugin("host-local", "DEL", config)
+    assert outcome.code == 999 and "Read-only file system; make it writable, or let " in outcome.json["msg"], outcome
+    machine.run("mount", "-o", "remount,rw", "/var/lib/cni")
+    assert machine.plugin("host-local", "DEL", config).status == 0

@@ -149,7 +149,7 @@ def test_every_operation_may_fail_and_the_leases_go_back(tmp_path: Path, monkeyp
         try:
             rig.add("c1")
         except HostError:
-            assert rig.files() == {} and (not rig.leases.exists() or rig.indexed() == {})
+            assert rig.files() == {} and rig.indexed() in ({}, None)  # None: it is read again
             assert not rig.data_dir.exists() or number > 3
             continue
         break
@@ -157,8 +157,8 @@ def test_every_operation_may_fail_and_the_leases_go_back(tmp_path: Path, monkeyp
         f"mkdir -m 755 /{number}",
         f"mkdir -m 755 /{number}/networks",
         f"mkdir -m 755 /{number}/networks/net1",
-        f"printf 'c1\\r\\neth0' > /{number}/networks/net1/10.1.2.2",
-        f"printf 'c1\\r\\neth0' > /{number}/networks/net1/fd00::2",
+        f"printf '%s\\r\\n%s' c1 eth0 > /{number}/networks/net1/10.1.2.2",
+        f"printf '%s\\r\\n%s' c1 eth0 > /{number}/networks/net1/fd00::2",
     ]
 
 

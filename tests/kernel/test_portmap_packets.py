@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.machine import Machine
-from tests.support.network import again, bridge, host_local, ptp
+from tests.support.network import again, attach, bridge, host_local, ptp
 from tests.support.packets import HOST, OUTSIDE, outside_world
 from tests.support.ports import PUBLISHED, UDP, ask, keep_sending, mapping, portmap, publish, run, serving
 
@@ -173,6 +173,79 @@ def test_published_by_a_point_to_point_network(machine: Machine, backend: str) -
         assert ask(machine, "c2", asked) == ["c1 10.77.0.3", "c1 fd77::3"]
         assert ask(machine, "c1", asked) == ["c1 10.77.0.1", "c1 fd77::1"]
         assert ask(machine, "", [("tcp", "127.0.0.1", 8080)]) == ["c1 10.77.0.1"]
+
+
+# --- what is bound to 127.0.0.1 stays the host's own
+
+
+SPOOF = """
+ip address flush dev lo; echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet
+ip route add 127.0.0.1 via {gateway} dev eth0 onlink src {own}
+"""
+"""What a container, or a neighbour on the LAN, does to send packets for 127.0.0.1 to the host."""
+
+
+def spoofed(machine: Machine, inside: str, gateway: str, own: str) -> str:
+    machine.run("ip", "netns", "exec", inside, "sh", "-c", SPOOF.format(gateway=gateway, own=own), check=False)
+    return ask(machine, inside, [("tcp", "127.0.0.1", 7070)], 0.5)[0]
+
+
+@pytest.mark.parametrize("make", [bridge, ptp])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_container_does_not_reach_the_loopback_of_the_host(machine: Machine, backend: str, make: Any) -> None:
+    config = publish(machine, make(ipam=host_local(routes=DEFAULT)), portmap(mapping(8080, 80), backend=backend))
+    own = config["prevResult"]["ips"][0]["address"].partition("/")[0]
+    with serving(machine, "", (7070,)), serving(machine, "c1"):
+        assert ask(machine, "", [("tcp", "127.0.0.1", 8080)]) == ["c1 10.77.0.1"]
+        assert spoofed(machine, "c1", "10.77.0.1", own) == ""
+        machine.run("nft", "delete", "chain", "ip", "cni_hostport", "loopback_guard")
+        assert spoofed(machine, "c1", "10.77.0.1", own) == f" {own}"  # so that the rule is what keeps it away
+        failed = run(machine, "CHECK", config)
+        assert failed.status == 1 and "127.0.0.0/8" in failed.json["msg"]
+        machine.run(f"{machine.farm}/cnibox", "repair")
+        assert run(machine, "CHECK", config).status == 0
+        assert spoofed(machine, "c1", "10.77.0.1", own) == ""
+        assert ask(machine, "", [("tcp", "127.0.0.1", 8080)]) == ["c1 10.77.0.1"]
+
+
+@pytest.mark.parametrize("place", ["uplink", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_neighbour_on_the_lan_does_not_reach_the_loopback_of_the_host(machine: Machine, backend: str, place: str) -> None:
+    """Behind a macvlan is the uplink; an administrator's bridge has it as a port."""
+    outside_world(machine)
+    network = {"cniVersion": "1.1.0", "name": "mynet", "type": "macvlan", "master": "uplink", "ipam": host_local("192.0.2.128/25")}
+    if place == "bridge":
+        script = "ip link add lan0 type bridge; ip link set uplink master lan0; ip address flush dev uplink; ip link set lan0 up"
+        machine.run("sh", "-ec", f"{script}; ip address add {HOST[4]}/24 dev lan0")
+        network |= {"type": "bridge", "bridge": "lan0", "ipam": host_local("192.0.2.128/25", rangeStart="192.0.2.150")}
+    way = {"uplink": "uplink", "bridge": "lan0"}[place]
+    config = publish(machine, network, portmap(mapping(8080, 80), backend=backend))
+    with serving(machine, "", (7070,)):
+        assert machine.run("cat", f"/proc/sys/net/ipv4/conf/{way}/route_localnet") == "0\n"
+        assert spoofed(machine, "outside", HOST[4], OUTSIDE[4]) == ""
+    assert run(machine, "CHECK", config).status == 0
+    assert run(machine, "DEL", config).status == 0
+    assert machine.run("cat", f"/proc/sys/net/ipv4/conf/{way}/route_localnet") == "0\n"
+
+
+@pytest.mark.parametrize("on_all", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_read_only_sysctls(machine: Machine, backend: str, on_all: bool) -> None:
+    """A container engine's: `all` may be on. Where nothing is, all ports but those on 127.0.0.1 work."""
+    result = attach(machine, NETWORK)
+    if on_all:
+        machine.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet")
+    machine.run("sh", "-ec", "mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys")
+    config = {**portmap(mapping(8080, 80), backend=backend), "prevResult": result}
+    added = again(machine, "ADD", config, result)
+    assert added.status == 0 and bool(added.stderr) != on_all, added
+    assert run(machine, "CHECK", config).status == 0
+    with serving(machine, "c1"):
+        assert ask(machine, "", [("tcp", "10.77.0.1", 8080)]) == ["c1 10.77.0.1"]
+        assert ask(machine, "", [("tcp", "127.0.0.1", 8080)], 0.3) == (["c1 10.77.0.1"] if on_all else [""])
+    on_loopback = portmap(mapping(8081, 80, "tcp", "127.0.0.1"), backend=backend)
+    assert run(machine, "DEL", config).status == 0
+    assert again(machine, "ADD", on_loopback, result).status == (0 if on_all else 1)
 
 
 # --- a flow that outlives a container

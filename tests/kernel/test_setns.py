@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 
 import pytest
 
+from cnibox.host import setns_elf
 from tests.support.machine import Machine
 
 REPOSITORY = str(Path(__file__).resolve().parents[2])
@@ -36,16 +38,27 @@ try:
     setns(none, "entering no namespace")
 except OSError as error:
     print(error, "_ctypes" in sys.modules, inside() == home)
+print(next(line.split()[1] for line in open("/proc/self/maps") if line.endswith("[stack]\\n")))
 """
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_in_and_back(machine: Machine, way: str) -> None:
     machine.container()
-    told = machine.run(sys.executable, "-c", SCRIPT.format(way=WAYS[way]), REPOSITORY)
+    answer, stack = machine.run(sys.executable, "-c", SCRIPT.format(way=WAYS[way]), REPOSITORY).splitlines()
+    assert stack == "rw-p"  # the dynamic linker gives it x for an object that does not say that it needs none
     if way == "nothing":
-        assert told.startswith("entering a network namespace: this Python has no way to call setns"), told
+        assert answer.startswith("entering a network namespace: this Python has no way to call setns"), answer
     else:
         needs_ctypes = way != "shared object"
         refused = "entering no namespace: the kernel refused setns(2); this needs CAP_SYS_ADMIN"
-        assert told == f"{refused} {needs_ctypes} True\n"
+        assert answer == f"{refused} {needs_ctypes} True"
+
+
+def test_the_shared_object_asks_for_no_executable_stack_and_has_no_writable_code() -> None:
+    """glibc 2.41 and SELinux refuse an object without PT_GNU_STACK: entering would fall back to ctypes."""
+    data = setns_elf._shared_object(7)
+    offset, size, count = struct.unpack_from("<Q", data, 32)[0], *struct.unpack_from("<HH", data, 54)  # Elf64_Ehdr
+    flags_of = [struct.unpack_from("<II", data, offset + number * size) for number in range(count)]
+    assert [flags for kind, flags in flags_of if kind == 0x6474E551] == [6]  # PT_GNU_STACK: PF_R | PF_W
+    assert not [kind for kind, flags in flags_of if flags & 3 == 3]  # PF_X | PF_W

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from cnibox.spec.errors import CniError
+from cnibox.spec.request import Request
 from cnibox.wiring import leases
+from cnibox.wiring.ipam import require_representable
 from cnibox.wiring.leases.index import HEADER, PART, Index
 from cnibox.wiring.leases.on_disk import is_address, parse
 from cnibox.wiring.leases.ranges import RANGE_SETS, RangeSet, range_sets
+from cnibox.wiring.leases.stale import boot_time
 
 
-def sets(*given: list[dict[str, Any]], version: str = "1.0.0") -> list[RangeSet]:
-    return range_sets(RANGE_SETS.parse(list(given)), version)
+def sets(*given: list[dict[str, Any]]) -> list[RangeSet]:
+    return range_sets(RANGE_SETS.parse(list(given)))
 
 
 def order(ranges: RangeSet, after: str = "") -> list[str]:
@@ -83,12 +86,18 @@ def test_wrong_ranges(given: list[list[dict[str, Any]]], text: str) -> None:
     assert caught.value.code == 7 and text in str(caught.value)
 
 
-def test_old_versions_have_one_address_of_each_family() -> None:
-    two = [{"subnet": "10.1.0.0/24"}], [{"subnet": "10.2.0.0/24"}]
-    with pytest.raises(CniError, match=r"CNI version 0.2.0 does not support more than 1 address per family"):
-        sets(*two, version="0.2.0")
-    assert len(sets(*two, version="0.3.0")) == 2
-    assert len(sets(two[0], [{"subnet": "fd00::/64"}], version="0.1.0")) == 2
+@pytest.mark.parametrize(
+    ("version", "families", "is_representable"),
+    [("0.2.0", [4, 4], False), ("", [6, 4, 6], False), ("0.3.0", [4, 4], True), ("", [4, 6], True), ("0.2.0", [], True)],
+)
+def test_old_versions_have_one_address_of_each_family(version: str, families: list[int], is_representable: bool) -> None:
+    config: dict[str, object] = {"cniVersion": version} if version else {}
+    request = Request("ADD", config=config, version=version or "0.1.0")
+    if is_representable:
+        return require_representable(families, request)
+    with pytest.raises(CniError, match=r"CNI version 0.[12].0 does not support more than 1 address per family") as caught:
+        require_representable(families, request)
+    assert ('has no "cniVersion", which means 0.1.0' in caught.value.details) == (not version)
 
 
 def test_lease_texts() -> None:
@@ -161,6 +170,6 @@ def test_ages_and_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     ages = {5: "5 s", 119: "119 s", 125: "2 minutes", 3600 * 5: "5 hours", 86400 * 9: "9 days", -9: "0 s"}
     assert {seconds: leases.ago(now - seconds) for seconds in ages} == ages
     up = time.clock_gettime(time.CLOCK_BOOTTIME)
-    assert leases.boot_time() <= now - up + 1
+    assert boot_time() <= now - up + 1
     monkeypatch.setattr(time, "time", lambda: now + 10**9)  # a clock that was set right after boot
-    assert leases.boot_time() <= now
+    assert boot_time() <= now

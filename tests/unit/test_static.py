@@ -81,6 +81,17 @@ def test_real_addresses_of_a_template_stay_beside_those_of_cni_args() -> None:
     assert [address for address, _ in ips(mixed, "IP=10.9.0.5/16")] == ["10.1.2.3/24", "fd00::3/64", "10.9.0.5/16"]
 
 
+@pytest.mark.parametrize("gateway", ["$GW", "nonsense", "10.1.2.x"])
+def test_a_real_address_has_a_real_gateway_or_none(gateway: str) -> None:
+    ipam = {"addresses": [*TWO, {"address": "10.4.0.2/16", "gateway": gateway}]}
+    for args in ("", "IP=10.9.0.5/16"):  # CNI_ARGS only adds
+        with pytest.raises(CniError, match=r'"ipam.addresses\[2\].gateway" of static: must be an IP address') as caught:
+            plugin("ADD", ipam, args).add()
+        assert caught.value.code == 7
+    assert ips(ipam, runtimeConfig={"ips": ["10.9.0.5/16"]}) == [("10.9.0.5/16", "")]
+    assert ips({"addresses": [{"address": "10.4.0.2/16", "gateway": ""}]}) == [("10.4.0.2/16", "")]
+
+
 WRONG: list[tuple[int, dict[str, Any], str, str]] = [
     (7, {"addresses": [{"address": "10.1.2.3"}]}, "", "ipam.addresses[0].address"),
     (

@@ -46,6 +46,7 @@ _DUMP_BUFFER = 32768
 _BATCH = 100
 _BATCH_BYTES = 65536
 _DUMP_ATTEMPTS = 10
+_OVERFLOWS = 100
 _LOST = "the kernel's answer was lost"
 
 
@@ -126,6 +127,13 @@ class Netlink:
                 raise result
             results.append(result)
         return results
+
+    def ask(self, request: Request, wanted: Collection[str] | None = None) -> Message:
+        """The one object that answers a request; NetlinkError ENOBUFS when only the ACK came."""
+        answers = self.run(request, wanted=wanted)[0]
+        if not answers:
+            raise NetlinkError(errno.ENOBUFS, _LOST)
+        return answers[0]
 
     def dump(
         self,
@@ -262,7 +270,7 @@ class Netlink:
         """The results of a batch with sequence numbers from `first`. Raises an error that answers `whole`."""
         replies: list[list[Message]] = [[] for _ in batch]
         results: list[list[Message] | NetlinkError | None] = [None] * len(batch)
-        unanswered = len(batch)
+        unanswered, overflows = len(batch), 0
         while unanswered:
             try:
                 for message_type, flags, sequence, data, start, stop in self._receive():
@@ -282,7 +290,8 @@ class Netlink:
             except BlockingIOError:
                 break
             except NetlinkError as error:
-                if error.errno != errno.ENOBUFS:
+                overflows += 1  # the kernel reports each overflow once
+                if error.errno != errno.ENOBUFS or overflows > _OVERFLOWS:
                     raise
         return [
             NetlinkError(errno.ENOBUFS, _LOST, offset + position) if result is None else result
@@ -314,13 +323,14 @@ class Netlink:
 
     def _drain(self) -> None:
         """Receive what is left of a dump; as long as it lasts the kernel begins no other."""
-        while True:
+        overflows = 0
+        while overflows < _OVERFLOWS:
             try:
                 self._socket.recv_into(self._peek, 1, MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError:
-                continue
+                overflows += 1
 
     def _decode(self, message_type: int, data: bytes, start: int, stop: int, wanted: Collection[str] | None) -> Message:
         family = self._family[message_type]

@@ -13,19 +13,21 @@ import posix
 from ... import log
 from ...plugin import Attempts, Plugin
 from ...spec import errors
-from ...spec.address import Cidr
+from ...spec.address import Address, Cidr
 from ...spec.errors import CniError
 from ...spec.options import IpOrPrefix, ListOf, Option, Options, Text
+from ...spec.request import CONTAINER_ID, NETWORK_NAME
 from ...spec.result import IpConfig, Result
 from ...wiring import ipam
 from ...wiring.leases import DATA_DIR, Leases, is_garbled
+from ...wiring.leases.on_disk import ADVICE
 from ...wiring.leases.ranges import RANGE, RANGE_SETS, Range, RangeSet, range_sets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...host.namespace import Machine
-    from ...spec.address import Address
     from ...spec.request import Request
+    from ...wiring.leases import Owner
 
     Pick = tuple[str, Range]  # an address, and the range that it is from
 
@@ -61,7 +63,12 @@ class HostLocal(Plugin):
             text = f'option "ipam.dataDir" of {name}: must be an absolute path, not "{data_dir}"'
             raise CniError(errors.INVALID_CONFIG, text)
         self.leases = Leases(machine.journal, request.name, data_dir)
+        if request.command in ("ADD", "STATUS"):
+            request.require_fits(CONTAINER_ID, request.container_id)
+            request.require_fits(NETWORK_NAME, self.leases.files.draft)
         self.owner = (request.container_id, request.ifname)
+        self.dead: set[str] = set()
+        """Those of the chosen addresses whose leases are nobody's any more."""
 
     def add(self) -> Result:
         sets = self._sets()
@@ -70,6 +77,9 @@ class HostLocal(Plugin):
         with self.leases as leases:
             picks = self._pick_all(leases, sets)
             for each, (address, _) in zip(sets, picks, strict=True):
+                if address in self.dead:
+                    log.warning(f"taking over {_fate(leases, address)}")
+                    leases.release(address)
                 leases.reserve(address, self.owner, each.number)
         return Result([], [_ip_config(pick) for pick in picks], ipam.routes(self.option.routes), dns)
 
@@ -105,7 +115,7 @@ class HostLocal(Plugin):
         if self.leases.exist():
             with self.leases.look() as leases:
                 for each in sets:
-                    if leases.at_most() >= each.size and _free(leases, each) <= 0:
+                    if leases.at_most() >= each.size and self._free(leases, each) <= 0:
                         raise _exhausted(leases, each)
 
     def gc(self, valid: set[tuple[str, str]]) -> None:
@@ -127,7 +137,9 @@ class HostLocal(Plugin):
         if not given:
             advice = 'give "ipam" a "subnet", or "ranges"; or the runtime its capability "ipRanges"'
             raise CniError(errors.INVALID_CONFIG, "no IP ranges specified", advice)
-        return range_sets(given, self.request.version)
+        sets = range_sets(given)
+        ipam.require_representable([each.version for each in sets], self.request)
+        return sets
 
     # --- choosing addresses: everything is chosen before anything is changed
 
@@ -156,27 +168,55 @@ class HostLocal(Plugin):
             raise CniError(errors.INTERNAL, f"requested ip {asked} is subnet's gateway", "ask for another one")
         address = str(asked)
         holder = leases.holder(address)
-        if holder is not None and is_garbled(holder):
-            _reclaim(leases, address)
-        elif holder is not None:
-            text = f"requested IP address {asked} is not available in range set {ranges}"
-            raise CniError(errors.INTERNAL, text, _fate(leases, address))
+        if holder is not None:
+            if not self._is_dead(leases, address, holder, _boot_time()):
+                text = f"requested IP address {asked} is not available in range set {ranges}"
+                raise CniError(errors.INTERNAL, text, _fate(leases, address))
+            self.dead.add(address)
         return address, found
 
     def _pick_next(self, leases: Leases, ranges: RangeSet) -> Pick:
-        for address in self._own(leases):
-            if ranges.has(address):
+        own = [address for address in self._own(leases) if ranges.has(address)]
+        for address in own:
+            if not self._is_dead(leases, address, self.owner, _boot_time()):
                 text = f"{address} has been allocated to {self.owner[0]}, duplicate allocation is not allowed"
                 advice = "a DEL of that container and interface gives it back"
                 raise CniError(errors.INTERNAL, text, f"{_fate(leases, address)}; {advice}")
-        free = leases.first_free(ranges.after(leases.last_reserved(ranges.number)))
-        if free is not None:
-            return free
-        for address, owner in leases.all():
-            if is_garbled(owner) and ranges.has(address):
-                _reclaim(leases, address)
-                return next(pick for pick in ranges.after("") if pick[0] == address)
+        if not own:
+            free = leases.first_free(ranges.after(leases.last_reserved(ranges.number)))
+            if free is not None:
+                return free
+        address = own[0] if own else self._first_dead(leases, ranges)
+        found = ranges.find(Address.parse(address))
+        assert found is not None, "ranges.has(address)"
+        self.dead.add(address)
+        return address, found
+
+    def _first_dead(self, leases: Leases, ranges: RangeSet) -> str:
+        """An address whose lease is nobody's any more, preferably a garbled one; CniError when there is none."""
+        boot = _boot_time()
+        for address, holder in sorted(leases.all(), key=lambda lease: not is_garbled(lease[1])):
+            if ranges.has(address) and self._is_dead(leases, address, holder, boot):
+                if leases.holder(address) == holder:
+                    return address
         raise _exhausted(leases, ranges)
+
+    def _is_dead(self, leases: Leases, address: str, holder: Owner, boot: float) -> bool:
+        """Whether that lease is nobody's any more: garbled, or from before this boot.
+
+        Whoever makes a lease holds the lock until it is written, as we do now: a garbled one is a dead process's.
+        """
+        from ...wiring.leases.stale import is_older, is_stale
+
+        if is_garbled(holder):
+            return True
+        is_own = holder[0] == self.owner[0] and holder[1] in (self.owner[1], "")
+        return is_older(leases, address, holder, boot) if is_own else is_stale(leases, address, holder, boot)
+
+    def _free(self, leases: Leases, ranges: RangeSet) -> int:
+        boot = _boot_time()
+        held = [lease for lease in leases.all() if ranges.has(lease[0])]
+        return ranges.size - sum(1 for address, holder in held if not self._is_dead(leases, address, holder, boot))
 
     def _own(self, leases: Leases) -> list[str]:
         return [address for address, ifname in leases.of(self.owner[0]) if ifname in (self.owner[1], "")]
@@ -191,20 +231,14 @@ class HostLocal(Plugin):
         while not posix.access(path, posix.F_OK) and path != "/":
             path = path.rpartition("/")[0] or "/"
         if not posix.access(path, posix.W_OK | posix.X_OK):
-            raise CniError(
-                errors.IO_FAILURE, f"cannot write leases below {path}", "read-only, no folder, or of another user"
-            )
+            advice = f"it is read-only, no folder, or another user's: make it writable, {ADVICE}"
+            raise CniError(errors.IO_FAILURE, f"cannot write leases below {path}", advice)
 
 
-def _free(leases: Leases, ranges: RangeSet) -> int:
-    return ranges.size - sum(1 for address, owner in leases.all() if ranges.has(address) and not is_garbled(owner))
+def _boot_time() -> float:
+    from ...wiring.leases.stale import boot_time
 
-
-def _reclaim(leases: Leases, address: str) -> None:
-    # Whoever makes a lease holds the lock until it is written, as we do now: an empty one is a dead
-    # process's.
-    log.warning(f"reclaiming {leases.path}/{address}, which names no container")
-    leases.release(address)
+    return boot_time()
 
 
 def _fate(leases: Leases, address: str) -> str:

@@ -11,11 +11,14 @@ from __future__ import annotations
 from ...plugin import Plugin
 from ...spec import errors
 from ...spec.errors import CniError
-from ...spec.jsontext import member
+from ...spec.jsontext import encode, member
 from ...spec.options import Ip, ListOf, Option, Options, Prefix, Record, template_of
 from ...spec.result import IpConfig, Result
-from ...spec.versions import at_least
 from ...wiring import ipam
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ADDRESS = Options(
     Option("address", template_of(Prefix), help="address with prefix length, or a placeholder"),
@@ -74,6 +77,18 @@ class Static(Plugin):
     def status(self) -> None:
         self._addresses()  # without those of a template: the runtime gives them to ADD only
 
+    def _require_no_placeholder(self, index: int) -> None:
+        """An address that is used may have no gateway, but nothing else in its place."""
+        entry: Any = self.request.config
+        for key in ("ipam", "addresses"):
+            entry = member(entry, key)
+        gateway = member(entry[index], "gateway")
+        if gateway:
+            option = f'option "ipam.addresses[{index}].gateway" of {self.name}'
+            text = f"{option}: must be an IP address, not {encode(gateway)}"
+            advice = "the address beside it is none of a template; write its gateway, or leave it out"
+            raise CniError(errors.INVALID_CONFIG, text, advice)
+
     def _addresses(self) -> list[IpConfig]:
         """What the interface gets. As in the reference, args.cni.ips replaces all, runtimeConfig.ips that."""
         if member(self.request.config, "ipam") is None:
@@ -86,14 +101,13 @@ class Static(Plugin):
                 text = f'option "ipam.addresses[{index}].address" of {self.name}: there is no address'
                 advice = "write one such as 10.1.2.3/24, or let the runtime give it (IP in CNI_ARGS, runtimeConfig.ips)"
                 raise CniError(errors.INVALID_CONFIG, text, advice)
+            if each.address is not None and each.gateway is None and not option.ips:
+                self._require_no_placeholder(index)
         addresses = [IpConfig(each.address, each.gateway) for each in option.addresses if each.address is not None]
         for address in option.IP:
             inside = [gateway for gateway in option.GATEWAY if address.contains(gateway)]
             addresses.append(IpConfig(address, inside[-1] if inside else None))
         if option.ips:
             addresses = [IpConfig(address) for address in option.ips]
-        families = [each.address.version for each in addresses]
-        if max(families.count(4), families.count(6)) > 1 and not at_least(self.request.version, "0.3.0"):
-            text = f"CNI version {self.request.version} does not support more than 1 address per family"
-            raise CniError(errors.INVALID_CONFIG, text, "use cniVersion 0.3.0 or later")
+        ipam.require_representable([each.address.version for each in addresses], self.request)
         return addresses

@@ -18,7 +18,7 @@ from ...spec import errors
 from ...spec.address import Cidr
 from ...spec.errors import CniError
 from ...spec.options import Bool, Int, ListOf, Mac, Option, Options, Record, Text
-from ...spec.request import interface_name_fault
+from ...spec.request import CONTAINER_ID, interface_name_fault
 from ...spec.result import Interface, Result, Route
 from ...wiring.interface import gateways, require
 from ...wiring.sharing import provide_gateways
@@ -76,6 +76,12 @@ class Bridge(VethPlugin):
     needed_to_delete = Options(IP_MASQ, MAC_SPOOF_CHECK)
     container_index = 2
     vlans: BridgeVlans | None = None
+
+    def derived_names(self) -> list[tuple[str, str]]:
+        names = super().derived_names()
+        if self.option.macspoofchk:
+            names.append((CONTAINER_ID, spoof_check(self.machine, self.request).mac_chain))
+        return names
 
     def validate(self) -> None:
         option = self.option
@@ -148,12 +154,14 @@ class Bridge(VethPlugin):
         first, *rest = posix.urandom(6)
         mac = bytes((first & 0xFC | 0x02, *rest)).hex(":")  # unicast, locally administered
         size = [("IFLA_MTU", self.option.mtu)] if self.option.mtu else []
+        say = f"address {mac}" + f" mtu {self.option.mtu}" * bool(size) + " type bridge"
         try:
             links.create(
                 self.machine.host,
                 self.option.bridge,
                 "bridge",
                 [("IFLA_ADDRESS", mac), *size],
+                say=say,
                 undo=self._delete_bridge,
                 shared=True,
             )
@@ -213,7 +221,8 @@ class Bridge(VethPlugin):
         self.machine.journal.why = "hairpinMode" if self.option.hairpinMode else "portIsolation"
         hairpin, isolated = int(self.option.hairpinMode), int(self.option.portIsolation)
         settings = [("IFLA_BRPORT_MODE", hairpin), ("IFLA_BRPORT_ISOLATED", isolated)]
-        links.set_port(self.machine.host, port, settings, f"hairpin {hairpin} isolated {isolated}")
+        words = ("off", "on")
+        links.set_port(self.machine.host, port, settings, f"hairpin {words[hairpin]} isolated {words[isolated]}")
 
     def _prepare_far_end(self, far: Link) -> None:
         """Duplicate address detection as asked for; neighbours are told of the new address by the kernel."""

@@ -18,12 +18,13 @@ from ...spec.jsontext import member
 from ...spec.options import Kind, Mac, Option, Options, Text
 from ...spec.request import interface_name_fault
 from ...spec.result import Interface, Result
-from ...wiring.attachment import namespace_of
+from ...wiring import lent_devices
 from ...wiring.interface import require
 from ...wiring.link import LinkPlugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from ...host.links import Link
@@ -64,6 +65,8 @@ class HostDevice(LinkPlugin):
     )
     device: Link | None = None
     """The device on the host; None in DPDK mode."""
+    home_name = ""
+    """Its own name on the host, which it may have lost; DEL gives it that one."""
     pci_id = ""
 
     # --- which device
@@ -74,8 +77,10 @@ class HostDevice(LinkPlugin):
         self.pci, self.auxiliary = option.pciBusID, ""
         if option.deviceID:
             self._resolve(option.deviceID)
-        self.chosen = self._chosen()
-        if not self.chosen and not self._is_chosen_later():
+        self.choice = lent_devices.Choice(
+            self._records, option.device, option.hwaddr, option.kernelpath, self.pci, self.auxiliary
+        )
+        if not self.choice.words and not self._is_chosen_later():
             text = 'specify either "device", "hwaddr", "kernelpath" or "pciBusID"'
             raise CniError(errors.INVALID_CONFIG, text, 'or "capabilities": {"deviceID": true}, if the runtime chooses')
         if option.kernelpath and not option.kernelpath.startswith("/sys/devices/"):
@@ -107,51 +112,26 @@ class HostDevice(LinkPlugin):
             advice = f"there is neither {devices.PCI}/{name} nor {devices.AUXILIARY}/{name}"
             raise CniError(errors.INTERNAL, f"runtime config DeviceID {name} not found or unsupported", advice)
 
-    def _chosen(self) -> str:
-        """The device as the configuration names it, for people and for the record; empty if it does not."""
-        option = self.option
-        candidates = (
-            ("device", option.device),
-            ("hwaddr", option.hwaddr),
-            ("kernelpath", option.kernelpath),
-            ("pciBusID", self.pci),
-            ("auxiliary device", self.auxiliary),
-        )
-        return next((f"{kind} {value}" for kind, value in candidates if value), "")
-
-    def find_device(self) -> Link:
-        """The device on the host; CniError says where it is instead, if that is known."""
-        found = self._search()
-        if found is not None:
-            return found
-        holder = self._holder()
+    def find_device(self) -> tuple[Link, str]:
+        """The device on the host, and its own name there; CniError says where it is instead, if that is known."""
+        host = self.machine.host
+        link = self.choice.find(host)
+        holder = self._holder() if link is None else None
+        if link is None and holder is None and self.request.command == "ADD":
+            link = self.choice.wait_for(host)
+        if link is not None:
+            return link, self.choice.own_name(link, self.request.ifname)
         if holder is not None:
-            text = f"{self.chosen} is already in container {holder.container_id}, as {holder.ifname}"
+            text = f"{self.choice.words} is already in container {holder.container_id}, as {holder.ifname}"
             raise CniError(errors.INTERNAL, f"failed to find host device: {text}", "its DEL gives the device back")
-        text = f"failed to find host device: no interface of the host is {self.chosen}"
+        text = f"failed to find host device: no interface of the host is {self.choice.words}"
         raise CniError(errors.INTERNAL, text, "it is not there, or in another network namespace")
 
-    def _search(self) -> Link | None:
-        host, option = self.machine.host, self.option
-        if option.device:
-            return links.find(host, option.device)
-        if option.hwaddr:
-            return next((link for link in links.every(host) if link.mac == option.hwaddr), None)
-        folder = option.kernelpath or (f"{devices.PCI}/{self.pci}" if self.pci else "")
-        names = devices.interfaces(folder or f"{devices.AUXILIARY}/{self.auxiliary}")
-        return links.find(host, names[0]) if names else None
-
     def _holder(self) -> Record | None:
-        """The attachment that has the device."""
-        for found in record.each(self.name):
-            facts = found.facts
-            is_it = facts.get("chosen") == self.chosen or self.option.device == facts.get("device")
-            if not (is_it or (not self.option.device and self.option.hwaddr == facts.get("mac"))):
-                continue
-            sandbox = namespace_of(self.machine, found)
-            if sandbox is not None and _lent(sandbox, found) is not None:
-                return found
-        return None
+        return lent_devices.holder(self.machine, self._records(), self.choice.is_of)
+
+    def _records(self) -> Iterable[Record]:
+        return record.each(self.name)
 
     # --- ADD
 
@@ -163,7 +143,7 @@ class HostDevice(LinkPlugin):
         if self.is_dpdk:
             self.pci_id = self.pci
             return super().planned()
-        self.device = self.find_device()
+        self.device, self.home_name = self.find_device()
         self.place = devices.place(self.device.name)
         self.pci_id = devices.pci_address(self.place)
         return super().planned()
@@ -171,19 +151,19 @@ class HostDevice(LinkPlugin):
     def remember(self, **facts: Any) -> None:
         if self.device is not None:
             facts = {
-                "device": self.device.name,
+                "device": self.home_name,
                 "mac": self.device.mac,
                 "index": self.device.index,
                 "up": self.device.is_up,
                 "hardware": devices.is_hardware(self.place),
-                "chosen": self.chosen,
+                "chosen": self.choice.words,
                 **facts,
             }
         super().remember(**facts)
 
     def create_link(self) -> None:
         if self.device is not None:
-            lending.lend(self.machine.host, self.device, self.sandbox, self.request.ifname)
+            lending.lend(self.machine.host, self.device, self.sandbox, self.request.ifname, self.home_name)
 
     def configure(self, result: Result) -> None:
         if self.device is None:
@@ -212,8 +192,8 @@ class HostDevice(LinkPlugin):
 
     def require_kernel(self) -> None:
         """A device that a container of ours has is as it should be: the node is not unfit for that."""
-        is_known = self.chosen and not self.is_dpdk
-        if is_known and self._search() is None and self._holder() is None:
+        is_known = self.choice.words and not self.is_dpdk
+        if is_known and self.choice.find(self.machine.host) is None and self._holder() is None:
             self.find_device()
 
     # --- DEL and GC
@@ -225,22 +205,24 @@ class HostDevice(LinkPlugin):
 
     def _give_back(self, found: Record, sandbox: Namespace | None) -> None:
         name, up = str(found.facts["device"]), found.facts.get("up") is True
-        link = _lent(sandbox, found) if sandbox is not None else None
+        link = lent_devices.in_container(sandbox, found) if sandbox is not None else None
         if sandbox is not None and link is not None:
             _return(sandbox, link, name, up)
             return
-        host = self.machine.host
-        link = lending.find(host, *_identity(found))
-        if link is None and sandbox is None and found.facts.get("hardware") is True:
-            link = lending.wait_for(host, *_identity(found))
+        host, device = self.machine.host, lent_devices.identity(found)
+        link = lending.find(host, *device)
+        is_awaited = link is None and sandbox is None and found.facts.get("hardware") is True
+        if is_awaited and not lent_devices.is_elsewhere(self.machine, found, self._records()):
+            link = lending.wait_for(host, *device)
         if link is not None and link.name != name and not lending.take_home(host, link, name, up=up):
             log.warning(f"{name} is on the host as {link.name}: another interface has its name")
 
     def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
         self.machine.journal.why = "DEL"
         link = attempt(links.find, sandbox, self.request.ifname) if sandbox is not None else None
-        if sandbox is None or link is None or not link.alias:
-            return  # gone already, or no device that somebody lent
+        if sandbox is None or link is None or not link.alias:  # nobody lent it, or it is not there any more
+            attempt(self._take_home)
+            return
         fault, _ = interface_name_fault(link.alias)
         if fault:
             text = f"the alias of {link.name}, {link.alias!r}, is not the name that it had on the host: {fault}"
@@ -248,23 +230,20 @@ class HostDevice(LinkPlugin):
             return
         attempt(_return, sandbox, link, link.alias, False)
 
+    def _take_home(self) -> None:
+        """Give its own name to a device that a Go plugin lent and the kernel has brought back."""
+        try:
+            self.option = self.options.parse(self.request)
+            self.validate()
+            link, name = self.find_device()
+        except CniError:
+            return  # the options are wrong by now, or it is lent, or not there
+        if name != link.name:
+            lending.take_home(self.machine.host, link, name, up=False)
+
 
 def _return(sandbox: Namespace, link: Link, name: str, up: bool) -> None:
     there = lending.give_back(sandbox, link, name, up=up)
     if there != name:
         advice = f"ip link set {there} name NAME alias ''"
         raise CniError(errors.INTERNAL, f"{name} is back on the host as {there}: its name is taken there", advice)
-
-
-def _lent(sandbox: Namespace, found: Record) -> Link | None:
-    """The device in the container, also if it was renamed there."""
-    link = links.find(sandbox, found.ifname)
-    if link is not None and link.alias == found.facts.get("device"):
-        return link
-    return lending.find(sandbox, *_identity(found))
-
-
-def _identity(found: Record) -> tuple[str, str, int]:
-    facts = found.facts
-    index = facts.get("index")
-    return str(facts.get("device")), str(facts.get("mac")), index if isinstance(index, int) else 0

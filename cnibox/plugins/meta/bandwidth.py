@@ -268,6 +268,6 @@ def near_end(host: Namespace, sandbox: Namespace, link: Link) -> Link | None:
 def number_of(host: Namespace, sandbox: Namespace) -> int | None:
     """The number that the sandbox knows the host's namespace by, as its links tell it (IFLA_LINK_NETNSID)."""
     say = f"{sandbox.ip} netns list-id target {host.path}"
-    answers = sandbox.send(say, (rtnl.RTM_GETNSID, 0, {"attrs": [("NETNSA_FD", host.fd)]}))
-    number: int = dict(answers[0]["attrs"])["NETNSA_NSID"] if answers else rtnl.NETNSA_NSID_NOT_ASSIGNED
+    answer = sandbox.ask(say, (rtnl.RTM_GETNSID, 0, {"attrs": [("NETNSA_FD", host.fd)]}))
+    number: int = dict(answer["attrs"])["NETNSA_NSID"]
     return None if number == rtnl.NETNSA_NSID_NOT_ASSIGNED else number

@@ -182,12 +182,21 @@ class Firewall(ChainedPlugin):
     # --- DEL and GC
 
     def delete(self) -> None:
-        self._take_lock()
+        self._take_lock_if_any()
         super().delete()
 
     def gc(self, valid: set[tuple[str, str]]) -> None:
-        self._take_lock()
+        self._take_lock_if_any()
         super().gc(valid)
+
+    def _take_lock_if_any(self) -> None:
+        """Where no lock can be, no ADD has taken it: nothing is recorded, and nobody is to be kept out."""
+        try:
+            self._take_lock()
+        except HostError as error:
+            if error.errno not in record.UNUSABLE:
+                raise
+            log.info(f"without a lock: {error}")
 
     def delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
         part, facts = part_of(found), found.facts
@@ -280,5 +289,5 @@ class Firewall(ChainedPlugin):
 
 
 def _lock(machine: Machine) -> Lock:
-    files.make_directory(machine.journal, record.STATE)
+    record.make_state(machine)
     return files.Lock(LOCK)

@@ -20,6 +20,7 @@ from ...spec import errors
 from ...spec.errors import CniError
 from ...spec.jsontext import member
 from ...spec.options import Bool, Int, Ip, ListOf, OneOf, Option, Options, Record, Text
+from ...spec.request import CONTAINER_ID
 from ...wiring import backends, portmap
 from ...wiring.chained import ChainedPlugin
 from ...wiring.interface import require
@@ -57,24 +58,27 @@ class Portmap(ChainedPlugin):
         Option("portMappings", ListOf(Record(MAPPING)), [], "the ports", config=False, capability="portMappings"),
     )
 
+    def derived_names(self) -> list[tuple[str, str]]:
+        return [*super().derived_names(), (CONTAINER_ID, ports.longest_name(self.owner()))]
+
     # --- ADD
 
     def add(self) -> Result:
         published = self.published(self.validate())
         result = self.require_previous()
+        self._warn_of_useless(published)
         if not published.versions:
             return result
         self.sandbox = self.open_sandbox()
         sharing = Hold(self.machine)
         before = self._earlier()
         self.is_first = ports.is_first()
-        self._choose_sources(published)
+        self._choose_sources(published, result)
         self._take_ports(published)
         self.held = self.record().lock().acquire()  # until this process ends
         self._lead(published, before)
         if self.loopback_way:
-            self.machine.journal.why = "snat"
-            loopback.let_out(self.machine, self.loopback_way)
+            self._let_loopback_out(published)
         self.machine.journal.why = "runtimeConfig.portMappings"
         try:
             portmap.forget_flows(self.machine, published, of_others=True)
@@ -95,8 +99,7 @@ class Portmap(ChainedPlugin):
         asked = mappings.read(option.portMappings)
         self.backend: str = option.backend
         if asked:
-            self.backend = backends.choose(self.machine, option.backend)
-            self._require_own_words()
+            self._choose_backend()
         return Published(
             self.owner(),
             [],
@@ -108,18 +111,34 @@ class Portmap(ChainedPlugin):
             conditions={4: option.conditionsV4, 6: option.conditionsV6},
         )
 
+    def _specific_options(self) -> dict[str, str]:
+        """The options that only one backend understands -> that backend."""
+        option = self.option
+        specific = {} if option.externalSetMarkChain is None else {"externalSetMarkChain": "iptables"}
+        for key, words in (("conditionsV4", option.conditionsV4), ("conditionsV6", option.conditionsV6)):
+            if words and words[0]:
+                specific[key] = "iptables" if words[0].startswith(("-", "!")) else "nftables"
+        return specific
+
+    def _choose_backend(self) -> None:
+        """The one asked for, else the one whose options the configuration has, else the reference's choice."""
+        specific = set(self._specific_options().values())
+        implied = specific.pop() if len(specific) == 1 else ""
+        self.backend = backends.choose(self.machine, self.option.backend or implied)
+        self._require_own_words()
+
     def _require_own_words(self) -> None:
         """Each option that only one backend understands must be of the one in use, and harmless in its input."""
         option = self.option
-        conditions = {"conditionsV4": option.conditionsV4, "conditionsV6": option.conditionsV6}
-        of_iptables = {key: words[0].startswith(("-", "!")) for key, words in conditions.items() if words and words[0]}
-        if option.externalSetMarkChain is not None:
-            of_iptables = {"externalSetMarkChain": True, **of_iptables}
         other = "iptables" if self.backend == "nftables" else "nftables"
-        foreign = [key for key, is_of_iptables in of_iptables.items() if is_of_iptables == (other == "iptables")]
+        foreign = [key for key, backend in self._specific_options().items() if backend == other]
         if foreign:
-            text = f"{self.backend} backend was requested but configuration contains {other}-specific options"
-            raise CniError(errors.INVALID_CONFIG, f"{text} [{' '.join(foreign)}]", f'set "backend" to "{other}"')
+            text = f"{self.backend} backend was requested but configuration contains"
+            if not option.backend:
+                text = f"{self.backend} is in use, but the configuration contains"
+            text += f" {other}-specific options [{' '.join(foreign)}]"
+            raise CniError(errors.INVALID_CONFIG, text, f'set "backend" to "{other}", or leave these options out')
+        conditions = {"conditionsV4": option.conditionsV4, "conditionsV6": option.conditionsV6}
         for key, words in (*conditions.items(), ("externalSetMarkChain", [option.externalSetMarkChain or "-"])):
             for word in words:
                 try:
@@ -139,7 +158,19 @@ class Portmap(ChainedPlugin):
             asked.addresses.setdefault(ip.address.version, ip.address)
         return asked
 
-    def _choose_sources(self, published: Published) -> None:
+    @staticmethod
+    def _warn_of_useless(published: Published) -> None:
+        """Log which mappings nobody can reach; as by the reference, they are no error."""
+        if published.mappings and not published.addresses:
+            log.warning("no port is published: the previous result has no IP address of the container's interface")
+            return
+        for each in published.mappings:
+            if not any(each.applies_to(version) for version in published.addresses):
+                log.warning(f"port {each} is not published: the container has no address of that IP version")
+            elif each.is_unreachable:
+                log.warning(f"port {each} cannot be reached: Linux forwards no packets for ::1 and fe80::/10")
+
+    def _choose_sources(self, published: Published, result: Result) -> None:
         """Whom to masquerade on the way to the container, and the link where packets from 127.0.0.1 leave."""
         self.loopback_way = ""
         if not published.snat:
@@ -150,7 +181,22 @@ class Portmap(ChainedPlugin):
             if portmap.needs_whole_subnet(self.machine, address, way):
                 published.whole_subnet.append(version)
             if version == 4 and way is not None:
-                self.loopback_way = way.name
+                if loopback.leads_to_containers_alone(self.machine, way, result):
+                    self.loopback_way = way.name
+                for each in published.on_loopback() if not self.loopback_way else ():
+                    log.warning(f"port {each} cannot be reached: {way.name} does not lead to containers alone")
+
+    def _let_loopback_out(self, published: Published) -> None:
+        """An error is one only if a mapping is on 127.0.0.1: the others work without it."""
+        self.machine.journal.why = "snat"
+        try:
+            loopback.let_out(self.machine, self.loopback_way)
+        except HostError as error:
+            if published.on_loopback():
+                raise CniError(errors.INTERNAL, f"unable to enable route_localnet: {error}") from None
+            log.warning(f"published ports cannot be reached by 127.0.0.1: {error}")
+            self.loopback_way = ""
+            self._remember(published)
 
     def _take_ports(self, published: Published) -> None:
         self.machine.journal.why = "runtimeConfig.portMappings"
@@ -185,13 +231,14 @@ class Portmap(ChainedPlugin):
         try:
             portmap.add(self.machine, published, self.backend, *arguments)()
         except HostError as error:
-            versions = published.versions
-            if self.option.backend or not backends.falls_back(self.machine, error, versions, "nat"):
+            is_chosen = self.option.backend or self._specific_options()
+            if is_chosen or not backends.falls_back(self.machine, error, published.versions, "nat"):
                 raise
-            earlier = [each for each in (before, published) if each is not None]
-            backends.clear(*(portmap.remove(self.machine, each, self.backend, siblings) for each in earlier))
+            made = None if isinstance(error, iptables.Unavailable) else published  # which comes before any change
+            for each in (before, made):
+                if each is not None:
+                    backends.clear(portmap.remove(self.machine, each, self.backend, siblings))
             self.backend = "nftables"
-            self._require_own_words()
             self._remember(published)
             portmap.add(self.machine, published, self.backend, *arguments)()
 
@@ -268,10 +315,9 @@ class Portmap(ChainedPlugin):
 
     def status(self) -> None:
         self.validate()
-        wanted = self.option.backend
-        backends.require_usable(self.machine, wanted, "portmap", "backend", "nat")
-        self.backend = backends.usable_choice(self.machine, wanted, "nat")
-        self._require_own_words()
+        self._choose_backend()
+        chosen = self.option.backend or (self.backend if self._specific_options() else "")
+        backends.require_usable(self.machine, chosen, "portmap", "backend", "nat")
         chain = self.option.externalSetMarkChain
         if chain is not None and not any(iptables.has_chain(version, "nat", chain) for version in (4, 6)):
             text = f'table nat of iptables has no chain "{chain}" to mark what is to be masqueraded'

@@ -17,6 +17,7 @@ from ...host.routes import Route
 from ...spec import errors
 from ...spec.address import Address, Cidr
 from ...spec.errors import CniError
+from ...spec.jsontext import member
 from ...spec.options import Bool, Int, Ip, ListOf, Option, Options
 from ...wiring import tables
 from ...wiring.chained import ChainedPlugin
@@ -41,20 +42,17 @@ FIRST_TABLE = 100
 NO_LONGER = (errno.EINVAL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENODEV)
 """Of a route that DEL puts back: the link lacks the address or the gateway by now, or is down, or is gone."""
 
-TABLE = Option(
-    "table",
-    Int(1, 0xFFFFFFFF),
-    help="the table that the rules name; then no route is touched, and the other options say nothing",
-)
-
 
 class Sbr(ChainedPlugin):
     options = Options(
-        TABLE,
+        Option(
+            "table",
+            Int(1, 0xFFFFFFFF),
+            help="the table that the rules name; then no route is touched, and the other options say nothing",
+        ),
         Option("gateways", ListOf(Ip), [], "of the default routes, one of each IP version; by default the addresses'"),
         Option("addSourceHints", Bool, False, "leave the subnets in the main table, with the address to send from"),
     )
-    needed_to_delete = Options(TABLE)
 
     def gateways(self) -> dict[int, Address]:
         """IP version -> the gateway that the configuration names."""
@@ -245,8 +243,9 @@ class Sbr(ChainedPlugin):
         sources = {str(Cidr.parse(each.text).host) for each in there or ()}
         if self.request.previous is not None:
             sources.update(source_of(ip) for ip in self.addresses_of(self.request.previous))
+        table = member(self.request.config, "table")
         for rule in attempt(rules.of, sandbox) or ():
-            if rule.source in sources and self.option.table in (None, rule.table):
+            if rule.source in sources and (rule.table == table or type(table) is not int):
                 attempt(rules.remove, sandbox, rule)
 
 

@@ -2,14 +2,13 @@
 
 {"type": "tuning", "sysctl": {"net.core.somaxconn": "500", "net.ipv4.conf.IFNAME.arp_filter": "1"}, "mtu": 1400}
 
-Put it after the plugin that makes the interface. What the interface was like before is kept in a file of dataDir, in
-the reference's form; DEL puts it back, and the sysctls. /etc/cni/tuning/allowlist.conf, if there, holds regular
-expressions, one a line: a sysctl may be set only if one of them is found in its key.
+Put it after the plugin that makes the interface; sysctls alone need no interface. DEL puts everything back. The former
+settings of the interface are also kept in a file of dataDir, in the reference's form. If there is a file
+/etc/cni/tuning/allowlist.conf, it holds regular expressions, one a line: a sysctl may be set only if one of them is
+found in its key.
 """
 
 from __future__ import annotations
-
-import posix
 
 from ... import record
 from ...host import files, links, settings, sysctl
@@ -17,9 +16,12 @@ from ...host.namespace import attempt as tolerate
 from ...host.settings import REFUSED
 from ...spec import errors
 from ...spec.errors import CniError, require
-from ...spec.jsontext import decode, encode, keys_of, member
+from ...spec.jsontext import encode, keys_of
 from ...spec.options import Bool, Int, Mac, Mapping, Option, Options, Text
+from ...spec.request import CONTAINER_ID
+from ...wiring import settings_backup
 from ...wiring.chained import ChainedPlugin
+from ...wiring.settings_backup import DATA_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
     from ...spec.result import Result
 
 ALLOWLIST = "/etc/cni/tuning/allowlist.conf"
-DATA_DIR = "/run/cni/tuning"
 MAX_INT = (1 << 31) - 1
+LO = "net/ipv6/conf/lo/disable_ipv6"
+"""DEL does not switch this on again: the container's other interfaces may have come to need IPv6."""
 LOADED_LATER = ("net/netfilter/", "net/nf_conntrack", "net/vrf/")
 """Sysctls of modules that a rule of bridge, portmap or firewall needs, and vrf."""
 
@@ -64,7 +67,7 @@ class Tuning(ChainedPlugin):
         return {key: found[key] for key in settings.ORDER if found[key] is not None}
 
     def sysctls(self) -> dict[str, str]:
-        """Path below /proc/sys -> value."""
+        """Path below /proc/sys -> value, in the order in which they are written."""
         if not (self.option.sysctl or self.option.argsSysctl):
             return {}
         keys = keys_of(self.request.stdin.decode(), "sysctl")
@@ -72,18 +75,14 @@ class Tuning(ChainedPlugin):
         if len(set(keys)) < len(keys) or len(own) < len(self.option.sysctl):
             text = "duplicated sysctl keys are not allowed"
             raise CniError(errors.INVALID_CONFIG, text, 'each key once in "sysctl"; a.b and a/b are the same')
-        return {**own, **self._paths(self.option.argsSysctl)}
+        values = {**own, **self._paths(self.option.argsSysctl)}
+        return {path: values[path] for path in sysctl.in_order(values)}
 
-    def _paths(self, given: dict[str, str]) -> dict[str, str]:
-        return {sysctl_path(key, self.request.ifname, value): value for key, value in given.items()}
+    def _paths(self, values: dict[str, str]) -> dict[str, str]:
+        return {sysctl_path(key, self.request.ifname, value): value for key, value in values.items()}
 
-    def data_dir(self) -> str:
-        """The folder of the backups; what has become of the option must not keep a DEL from its work."""
-        given = member(self.request.config, "dataDir") or DATA_DIR
-        return given if isinstance(given, str) and given.startswith("/") and "\0" not in given else DATA_DIR
-
-    def backup_path(self) -> str:
-        return f"{self.data_dir()}/{self.request.container_id}_{self.request.ifname}.json"
+    def derived_names(self) -> list[tuple[str, str]]:
+        return [*super().derived_names(), (CONTAINER_ID, settings_backup.longest_name(self.request))]
 
     # --- ADD
 
@@ -93,26 +92,46 @@ class Tuning(ChainedPlugin):
         if not wanted and not sysctls:
             return result
         self.sandbox = self.open_sandbox()
-        link, before = settings.of(self.sandbox, self.request.ifname)
+        # Sysctls need no interface: a device of user space (DPDK) has none.
+        name = self.request.ifname
+        link, before = settings.of(self.sandbox, name) if wanted else (links.find(self.sandbox, name), {})
         for path in sysctls:
-            if not sysctl.exists(self.sandbox, path):
-                text = f"there is no sysctl {path.replace('/', '.')} in {self.sandbox.path}"
-                raise CniError(
-                    errors.INVALID_CONFIG, text, "the kernel, or a module that is not loaded, must provide it"
-                )
-        formerly = self._formerly(link, {key: before[key] for key in wanted}, sysctls)
-        self.remember(**formerly)
-        self.machine.journal.why = "sysctl"
-        for path, value in sysctls.items():
-            sysctl.write(self.sandbox, path, value)
-        if wanted:
-            self._back_up(formerly["settings"])
+            self._require_sysctl(path, errors.INVALID_CONFIG)
+        affected = [each for path in sysctls for each in sysctl.affected(self.sandbox, path)]
+        values = sysctl.values(self.sandbox, affected)
+        facts = self._formerly(link, {key: before[key] for key in wanted}, values)
+        self.remember(**facts)
+        answers = self._write_sysctls(sysctls, values)
+        if answers:
+            self.remember(**facts, answers=answers)
+        if wanted and link is not None:
+            self.machine.journal.why = "dataDir"
+            settings_backup.write(self.machine.journal, facts["backup"], facts["settings"])
             with self.sandbox.batch():
                 for key, value in wanted.items():
                     self.machine.journal.why = key
                     settings.change(self.sandbox, link, key, value, before[key])
         self._tell(result, wanted)
         return result
+
+    def _require_sysctl(self, path: str, code: int) -> None:
+        if not sysctl.exists(self.sandbox, path):
+            text = f"there is no sysctl {sysctl.name_of(path)} in {self.sandbox.path}"
+            raise CniError(code, text, "the kernel, or a module that is not loaded, must provide it")
+
+    def _write_sysctls(self, sysctls: dict[str, str], before: dict[str, str | None]) -> dict[str, list[str]]:
+        """Write them. Path -> the value and the kernel's answer, for those that it prints in another way."""
+        answers = {}
+        self.machine.journal.why = "sysctl"
+        with self.sandbox:
+            for path, value in sysctls.items():
+                # Interfaces may differ from what `all` reads.
+                if sysctl.is_for_all(path) or sysctl.read(self.sandbox, path) != value:
+                    sysctl.put(self.sandbox, path, value, before)
+                answer = sysctl.read(self.sandbox, path)
+                if answer not in (None, value):
+                    answers[path] = [value, answer]
+        return answers
 
     def validate(self) -> dict[str, str]:
         """The sysctls, all of which the administrator allows."""
@@ -121,30 +140,24 @@ class Tuning(ChainedPlugin):
             text = f'option "dataDir" of {self.name}: must be an absolute path, not "{given}"'
             raise CniError(errors.INVALID_CONFIG, text)
         sysctls = self.sysctls()
-        if sysctls:
-            require_allowed([*self.option.sysctl, *self.option.argsSysctl])
+        allowed = files.read(ALLOWLIST) if sysctls else None
+        if allowed is not None:
+            from ...wiring.allowlist import require_allowed
+
+            keys = [*self.option.sysctl, *self.option.argsSysctl]
+            require_allowed(ALLOWLIST, allowed.decode(errors="replace"), keys)
         return sysctls
 
-    def _formerly(self, link: Link, before: dict[str, Any], sysctls: dict[str, str]) -> dict[str, Any]:
-        """How things were at first, for the record: as an earlier ADD to the same interface has found them."""
-        values = {path: sysctl.read(self.sandbox, path) for path in sysctls}
-        found = record.of(self.request, self.name)
-        if found is None:
-            before |= _kept(self.backup_path())  # a Go plugin's
-        elif (found.facts.get("namespace"), found.facts.get("index")) == (self.sandbox.identity, link.index):
-            before |= found.facts.get("settings") or {}
-            values |= found.facts.get("sysctl") or {}
-        return {"index": link.index, "sysctl": values, "settings": before, "backup": self.backup_path()}
-
-    def _back_up(self, before: dict[str, Any]) -> None:
-        """Write down what is about to be changed, as the Go plugin's DEL reads it."""
-        path, journal = self.backup_path(), self.machine.journal
-        journal.why = "dataDir"
-        files.make_directory(journal, self.data_dir())
-        older = files.read(path)
-        data = encode({key: before[key] for key in settings.ORDER if key in before}, indent=1).encode()
-        undo = (lambda: _unlink(path)) if older is None else lambda: files.replace(path, older or b"")
-        journal.run(f"cat > {path}  # {len(data)} bytes", lambda: files.replace(path, data), undo)
+    def _formerly(self, link: Link | None, before: dict[str, Any], values: dict[str, str | None]) -> dict[str, Any]:
+        """The record: how things were at first, as an earlier ADD to the same interface has recorded them."""
+        index, backup = link.index if link is not None else None, settings_backup.path_of(self.request)
+        earlier = record.of(self.request, self.name)
+        if earlier is None:
+            before |= settings_backup.read(backup)  # a Go plugin's
+        elif (earlier.facts.get("namespace"), earlier.facts.get("index")) == (self.sandbox.identity, index):
+            before |= earlier.facts.get("settings") or {}
+            values = values | (earlier.facts.get("sysctl") or {})
+        return {"index": index, "sysctl": values, "settings": before, "backup": backup}
 
     def _tell(self, result: Result, wanted: dict[str, Any]) -> None:
         for interface in result.interfaces:
@@ -161,21 +174,29 @@ class Tuning(ChainedPlugin):
             return
         self.sandbox = self.open_sandbox()
         for path, value in sysctls.items():
-            key = path.replace("/", ".")
-            require(sysctl.exists(self.sandbox, path), f"there is no sysctl {key} in {self.sandbox.path}")
-            found = sysctl.read(self.sandbox, path)
-            same = found is None or found.split() == value.split()
-            require(same, f"sysctl {key} is {encode(found)}, not {encode(value)}")
-        link, there = settings.of(self.sandbox, self.request.ifname)
+            self._require_sysctl(path, errors.INTERNAL)
+            answer, expected = sysctl.read(self.sandbox, path), self._answered(path, value)
+            same = answer is None or sysctl.same(answer, expected)
+            require(same, f"sysctl {sysctl.name_of(path)} is {encode(answer)}, not {encode(expected)}")
+        if not wanted:
+            return
+        link, present = settings.of(self.sandbox, self.request.ifname)
         for key, value in wanted.items():
-            require(there[key] == value, f"{key} of {link.name} is {encode(there[key])}, not {encode(value)}")
+            require(present[key] == value, f"{key} of {link.name} is {encode(present[key])}, not {encode(value)}")
+
+    def _answered(self, path: str, value: str) -> str:
+        """What the kernel answered when ADD had written this value."""
+        recorded = record.of(self.request, self.name)
+        answers = recorded.facts.get("answers") if recorded is not None else None
+        written, answer = (answers or {}).get(path) or (value, value)
+        return str(answer) if written == value else value
 
     def status(self) -> None:
         self.validate()
         for key in (*self.option.sysctl, *self.option.argsSysctl):
             path = sysctl_path(key, "IFNAME", "")
             if not (_comes_later(path) or sysctl.exists(self.machine.host, path)):
-                text = f"this kernel has no sysctl {path.replace('/', '.')}"
+                text = f"this kernel has no sysctl {sysctl.name_of(path)}"
                 raise CniError(errors.PLUGIN_UNAVAILABLE, text, "load the module that provides it, or leave it out")
 
     # --- DEL and GC
@@ -184,17 +205,22 @@ class Tuning(ChainedPlugin):
         facts = found.facts
         if sandbox is not None:
             self._restore(attempt, sandbox, found.ifname, facts.get("settings") or {}, facts.get("index"))
-            for path, value in reversed((facts.get("sysctl") or {}).items()):
-                if value is not None:
-                    attempt(self._restore_sysctl, sandbox, path, value)
+            attempt(self._restore_sysctls, attempt, sandbox, facts.get("sysctl") or {})
         if isinstance(facts.get("backup"), str):
-            attempt(self._remove_backup, facts["backup"])
+            attempt(settings_backup.remove, self.machine.journal, facts["backup"])
+
+    def _restore_sysctls(self, attempt: Attempts, sandbox: Namespace, former: dict[str, str | None]) -> None:
+        self.machine.journal.why = "DEL"
+        kept = {path: value for path, value in former.items() if path != LO or value == "0"}
+        for path, value in sysctl.restoring(sandbox, kept):
+            attempt(tolerate, lambda path=path, value=value: sysctl.put(sandbox, path, value, {}), *REFUSED)
 
     def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
-        path = self.backup_path()
+        path = settings_backup.path_of(self.request)
         if sandbox is not None:
-            self._restore(attempt, sandbox, self.request.ifname, attempt(_kept, path) or {}, None)
-        attempt(self._remove_backup, path)
+            kept = attempt(settings_backup.read, path) or {}
+            self._restore(attempt, sandbox, self.request.ifname, kept, None)
+        attempt(settings_backup.remove, self.machine.journal, path)
 
     def _restore(
         self, attempt: Attempts, sandbox: Namespace, ifname: str, kept: dict[str, Any], index: int | None
@@ -209,25 +235,16 @@ class Tuning(ChainedPlugin):
             if key in kept and kept[key] != there[key]:
                 attempt(settings.put_back, sandbox, link, key, kept[key])
 
-    def _restore_sysctl(self, sandbox: Namespace, path: str, value: str) -> None:
-        self.machine.journal.why = "DEL"
-        tolerate(lambda: sysctl.write(sandbox, path, value), *REFUSED)
-
-    def _remove_backup(self, path: str) -> None:
-        """Files of a killed ADD as well."""
-        self.machine.journal.why = "DEL"
-        if _is_there(path) or _is_there(f"{path}.new"):
-            self.machine.journal.run(f"rm -f {path}", lambda: _unlink(path))
-
 
 def sysctl_path(key: str, ifname: str, value: str) -> str:
-    """The path of a key below /proc/sys. Dots and slashes are the same, but for those of the interface's name."""
-    parts = [part for part in key.replace(".", "/").split("/") if part]
-    path = "/".join(parts).replace("IFNAME", ifname, 1)
-    if not path.startswith("net/") or "\0" in key + value:
-        text = f"invalid net sysctl key: {encode(key)}"
-        raise CniError(errors.INVALID_CONFIG, text, "a key is below net, such as net.core.somaxconn")
-    return path
+    """The path of a key below /proc/sys; CniError 7 if it is none below net."""
+    try:
+        if "\0" not in value:
+            return sysctl.path_of(key, ifname)
+    except ValueError:
+        pass
+    text = f"invalid net sysctl key: {encode(key)}"
+    raise CniError(errors.INVALID_CONFIG, text, "a key is below net, such as net.core.somaxconn")
 
 
 def _comes_later(path: str) -> bool:
@@ -238,58 +255,3 @@ def _comes_later(path: str) -> bool:
     kind, name = (*path.split("/"), "", "", "")[2:4]
     of_one = kind in ("conf", "neigh") and name not in ("", "all", "default")
     return "IFNAME" in path or of_one or path.startswith(LOADED_LATER)
-
-
-def require_allowed(keys: list[str]) -> None:
-    """Raise unless each key is in the administrator's list, if there is one."""
-    text = files.read(ALLOWLIST)
-    if text is None:
-        return
-    import re  # only for who has such a list: it takes 5 ms
-
-    allowed = []
-    for number, line in enumerate(text.decode(errors="replace").splitlines(), 1):
-        expression = line.strip()
-        try:
-            # RE2's classes are those of ASCII; Python would take [[:alpha:]] for something else.
-            if "[:" in expression:
-                raise re.error("classes such as [:alpha:] are not supported")
-            if expression:
-                allowed.append(re.compile(expression, re.ASCII))
-        except re.error as error:
-            fault = f"{ALLOWLIST}, line {number}: invalid regular expression {encode(expression)}: {error}"
-            raise CniError(errors.INTERNAL, fault, "nothing is allowed until it is corrected") from None
-    for key in keys:
-        if not any(each.search(key) for each in allowed):
-            listed = " ".join(each.pattern for each in allowed)
-            text_ = f"Sysctl {key} is not allowed. Only the following sysctls are allowed: [{listed}]"
-            raise CniError(errors.INVALID_CONFIG, text_, f"see {ALLOWLIST}")
-
-
-def _kept(path: str) -> dict[str, Any]:
-    """The settings that a backup holds, as far as they can be ones."""
-    try:
-        found = decode((files.read(path) or b"{}").decode())
-        kept = {key: value for key, value in found.items() if key in settings.ORDER}  # type: ignore[attr-defined]
-        if "mac" in kept:
-            kept["mac"] = Mac.parse(kept["mac"])
-    except (ValueError, AttributeError):  # not JSON, no object, no MAC address
-        return {}
-    kinds = {"mac": str, "promisc": bool, "mtu": int, "allmulti": bool, "txQLen": int}
-    return {key: value for key, value in kept.items() if type(value) is kinds[key]}
-
-
-def _is_there(path: str) -> bool:
-    try:
-        posix.lstat(path)
-    except OSError:
-        return False
-    return True
-
-
-def _unlink(path: str) -> None:
-    for name in (path, f"{path}.new"):  # the latter is a killed ADD's
-        try:
-            posix.unlink(name)
-        except (FileNotFoundError, NotADirectoryError):
-            pass

@@ -14,6 +14,7 @@ from ...host.netlink.rtnl import RT_TABLE_MAIN
 from ...host.vrfs import Kept
 from ...spec import errors
 from ...spec.errors import CniError
+from ...spec.jsontext import member
 from ...spec.options import Int, Option, Options, Text
 from ...spec.request import interface_name_fault
 from ...wiring import tables
@@ -36,7 +37,6 @@ class Vrf(ChainedPlugin):
         Option(NAME, Text, "", "name of the VRF", required=True),
         Option("table", Int(0, 0xFFFFFFFF), 0, "its table; 0: the lowest number that nobody in the container uses"),
     )
-    needed_to_delete = Options(Option(NAME, Text, ""))
 
     def validate(self) -> None:
         fault, advice = interface_name_fault(self.option.vrfname)
@@ -151,8 +151,11 @@ class Vrf(ChainedPlugin):
 
     def delete_recorded(self, attempt: Attempts, found: Record, sandbox: Namespace | None) -> None:
         """The interface leaves the VRF, and has its addresses and routes again; the VRF goes if an ADD made it."""
-        name = found.facts.get("vrf", self.option.vrfname)
-        if sandbox is None or not name:
+        name = found.facts.get("vrf")
+        if not isinstance(name, str):  # the record is damaged
+            self.delete_unrecorded(attempt, sandbox)
+            return
+        if sandbox is None:
             return
         self.machine.journal.why = "DEL"
         attempt(self.lock, sandbox)
@@ -164,8 +167,8 @@ class Vrf(ChainedPlugin):
 
     def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
         """The same of what a Go plugin made, which cannot be told from what an administrator did."""
-        name = self.option.vrfname
-        if sandbox is None or not name:
+        name = member(self.request.config, NAME)
+        if sandbox is None or not isinstance(name, str) or interface_name_fault(name)[0]:
             return
         self.machine.journal.why = "DEL"
         attempt(self.lock, sandbox)

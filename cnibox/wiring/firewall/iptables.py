@@ -104,13 +104,19 @@ def add(machine: Machine, part: Part, lock: int, is_first: bool) -> None:
             lines = [f"-C {chain} {rule}" for chain, rule in shared(part)]
             lines += [f"-A {chain} {rule}" for chain, rule in _own(part, version)]
         running.append(_change(machine, version, lines, lock))
-    for version, change in zip(part.versions, running, strict=True):
-        if change.refused() is not None:  # something of it is missing, or is there already
-            ruleset = Ruleset.read(version)
-            _complete(ruleset, part)
-            refusal = _change(machine, version, ruleset.lines, lock).refused() if ruleset.lines else None
+    refusals = [change.refused() for change in running]
+    for version, change, refusal in zip(part.versions, running, refusals, strict=True):
+        if refusal is None:
+            change.succeeded()
+            continue
+        ruleset = Ruleset.read(version)  # something of it is missing, or is there already
+        _complete(ruleset, part)
+        if ruleset.lines:
+            change = _change(machine, version, ruleset.lines, lock)
+            refusal = change.refused()
             if refusal is not None:
                 raise refusal
+            change.succeeded()
 
 
 def _complete(ruleset: Ruleset, part: Part) -> None:
@@ -148,6 +154,8 @@ def _rank(rule: str) -> tuple[str, ...]:
 class Change:
     """Lines being carried out, as one operation of the journal, and taken back by their inverses."""
 
+    succeeded: Callable[[], None]
+
     def __init__(self, version: int, lines: list[str], lock: int) -> None:
         self.version = version
         self.lines = lines
@@ -181,7 +189,9 @@ def _change(machine: Machine, version: int, lines: list[str], lock: int) -> Chan
 
     changing = [line for line in lines if not line.startswith("-C ")]
     say = iptables.say(version, "filter", changing)
-    return machine.journal.run(say, start, lambda: started[0].undo())
+    change, succeeded = machine.journal.begin(say, start, lambda: started[0].undo())
+    change.succeeded = succeeded
+    return change
 
 
 def _inverse(line: str) -> str:
@@ -210,17 +220,19 @@ def remove(machine: Machine, part: Part, others: set[str], lock: int) -> None:
             continue
         lines = [f"-D {chain} {rule}" for chain, rule in rules]
         say = iptables.say(version, "filter", lines)
-        restore = attempt(
-            machine.journal.run, say, lambda version=version, lines=lines: Restore(version, "filter", lines, lock)
+        begun = attempt(
+            machine.journal.begin, say, lambda version=version, lines=lines: Restore(version, "filter", lines, lock)
         )
-        running.append((version, rules, restore))
-    for version, rules, restore in running:
-        if restore is not None:
-            try:
-                restore.finish()
-            except HostError:  # as a whole, when one of the rules is missing
-                say = f"remove what is left of {len(rules)} rules of {iptables.NAMES[version]}"
-                attempt(machine.journal.run, say, lambda version=version, rules=rules: _remove(version, rules))
+        if begun is not None:
+            running.append((version, rules, *begun))
+    for version, rules, restore, succeeded in running:
+        try:
+            restore.finish()
+            succeeded()
+        except HostError:  # as a whole, when one of the rules is missing
+            left = attempt(Ruleset.read, version)
+            if left is not None:
+                attempt(iptables.change, machine.journal, version, "filter", left.deletions(rules))
     attempt.finish()
 
 
@@ -233,9 +245,7 @@ def remove_unrecorded(machine: Machine, part: Part, others: set[str], held: list
             continue
         rules = [*own([address for address in part.addresses if address.version == version]), *_unneeded(part, others)]
         lines = ruleset.deletions(rules, own(held))
-        if lines:
-            say = iptables.say(version, "filter", lines)
-            attempt(machine.journal.run, say, _restoring(version, lines))
+        attempt(iptables.change, machine.journal, version, "filter", lines)
     attempt.finish()
 
 
@@ -259,10 +269,6 @@ def accepts_others(versions: list[int], held: list[Address]) -> bool:
     mine = {rule for _, rule in own(held)}
     rules = [rule for version in versions for rule in Ruleset.read(version).of(PRIVATE)]
     return any(rule.startswith("-s ") and rule not in mine for rule in rules)
-
-
-def _restoring(version: int, lines: list[str]) -> Callable[[], None]:
-    return lambda: Restore(version, "filter", lines).finish()
 
 
 # --- CHECK, and putting back
@@ -294,7 +300,6 @@ def complete(machine: Machine, part: Part) -> list[str]:
         for chain, rule in _own(part, version):
             ruleset.ensure(chain, rule, at=len(ruleset.of(chain)))
         if ruleset.lines:
-            say = iptables.say(version, "filter", ruleset.lines)
-            machine.journal.run(say, _restoring(version, ruleset.lines))
+            iptables.change(machine.journal, version, "filter", ruleset.lines)
             found += [f"{iptables.NAMES[version]} -t filter {line}" for line in ruleset.lines]
     return found

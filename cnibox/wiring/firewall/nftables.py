@@ -57,22 +57,8 @@ def _comment(owner: Owner) -> str:
     return comment.replace('"', "")[: nftables.COMMENT_LIMIT - 1]
 
 
-def _say(verb: str, addresses: list[Address], part: Part) -> str:
-    """As nft would say it, but for rules and what they are in."""
-    words = [f"nft {verb} element inet {NAME} ipv{address.version} {{ {address} }}" for address in addresses]
-    policy = f"nft {verb} rules of {part.bridge} ({part.policy}) in table inet {NAME}"
-    return " && ".join(words + [policy] * (part.policy != OPEN)) or f"nft {verb} rules in table inet {NAME}"
-
-
 def _comment_of(shared: Shared, address: Address) -> str | None:
     return shared.sets[address.version].comment_of(address.packed)
-
-
-def _put(shared: Shared, address: Address, comment: str, there: str | None) -> list[Request]:
-    """An address with its owner's comment, in the place of the one that is there."""
-    addresses = shared.sets[address.version]
-    away = [addresses.drop(address.packed)] if there is not None else []
-    return [*away, addresses.put(address.packed, comment)]
 
 
 # --- ADD
@@ -83,13 +69,14 @@ def add(machine: Machine, part: Part, lock: int, is_first: bool) -> None:
     requests = shared.provide(part)
     before = {address: _comment_of(shared, address) for address in part.accepted}
     for address, there in before.items():
-        requests += _put(shared, address, _comment(part.owner), there)
-    say = _say("add", part.accepted, part)
+        requests += shared.put(address, _comment(part.owner), there)
+    say = nftables.say(*shared.commands)
 
     def undo() -> None:
         _take_back(shared, before)
 
-    machine.journal.run(say, lambda: _commit(shared, say, requests), undo)
+    if requests:
+        machine.journal.run(say, lambda: _commit(shared, say, requests), undo)
 
 
 def _commit(shared: Shared, say: str, requests: list[Request]) -> None:
@@ -101,9 +88,9 @@ def _take_back(shared: Shared, before: dict[Address, str | None]) -> None:
     requests: list[Request] = []
     for address, there in before.items():
         if there is None:
-            requests.append(shared.sets[address.version].drop(address.packed))
+            requests += shared.drop(address)
         else:
-            requests += _put(shared, address, there, "")
+            requests += shared.put(address, there, "")
     _commit(shared, f"nft # undo in table inet {NAME}", requests + shared.take_back())
 
 
@@ -122,10 +109,10 @@ def _remove(machine: Machine, part: Part, others: set[str], policies: set[str]) 
     """The part's own addresses: one that another attachment has by now has that one's comment."""
     shared, prefix = Shared(machine, part), prefix_of(part.owner)
     mine = [address for address in part.accepted if (_comment_of(shared, address) or "").startswith(prefix)]
-    requests = [shared.sets[address.version].drop(address.packed) for address in mine]
+    requests = [request for address in mine for request in shared.drop(address)]
     requests += shared.isolate_no_more(part.bridge, policies - others)
     if requests:
-        say = _say("delete", mine, part)
+        say = nftables.say(*shared.commands)
         machine.journal.run(say, lambda: shared.table.commit(say, *requests))
 
 
@@ -137,7 +124,7 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
         addresses = AddressSet(table, version)
         for key, comment in addresses.elements():
             if comment.startswith(network_prefix) and comment[:33] not in keep:
-                say = f"nft delete element inet {NAME} {addresses.name} {{ {Address(key)} }}"
+                say = nftables.say(f"delete element inet {NAME} {addresses.name} {{ {Address(key)} }}")
                 request = addresses.drop(key)
                 machine.journal.run(say, _committing(table, say, request))
 
@@ -161,9 +148,9 @@ def complete(machine: Machine, part: Part) -> list[str]:
     for address in part.accepted:
         if _comment_of(shared, address) is None:
             found.append(_element(address))
-            requests += _put(shared, address, _comment(part.owner), None)
+            requests += shared.put(address, _comment(part.owner), None)
     if requests:
-        say = _say("add", part.accepted, part)
+        say = nftables.say(*shared.commands)
         machine.journal.run(say, lambda: shared.table.commit(say, *requests))
     return [f"nft add {each}" for each in found]
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ...host.namespace import Machine
     from ...host.nftables import Expression, Request
     from ...host.nftables_listing import ListedRule
+    from ...spec.address import Address
     from .part import Part
 
 NAME = "cni_firewall"
@@ -40,7 +41,8 @@ class Meant:
         self, chain: str, words: str, expressions: list[Expression], place: tuple[Any, ...], comment: str = ""
     ) -> None:
         self.chain = chain
-        self.words = f"rule inet {NAME} {chain} {words}" + (f' comment "{comment}"' if comment else "")
+        self.rule = words + (f' comment "{comment}"' if comment else "")
+        self.words = f"rule inet {NAME} {chain} {self.rule}"
         self.expressions = expressions
         self.place = place
         self.comment = comment
@@ -97,6 +99,8 @@ class Shared:
         self.is_new = False
         self.added: list[Meant] = []
         self.added_chains: list[str] = []
+        self.commands: list[str] = []
+        """The requests that have been made, in nft(8)'s words."""
 
     def missing(self, part: Part) -> list[Meant]:
         """What the part needs, and is not there, or comes too early to be of any use."""
@@ -120,11 +124,13 @@ class Shared:
         early = [rule for rule in self._too_early() if any(meant.is_at(rule) for meant in absent)]
         self.added = [meant for meant in absent if not any(meant.is_at(rule) for rule in early)]
         requests = self._set_up([part.admin] if part.accepts else [])
-        requests += [self.table.delete_rule(rule.chain, rule.handle) for rule in early]
+        requests += self._deletions(early)
         places = [(_place(rule), rule) for rule in self.rules if rule not in early]
         for meant in reversed(absent):  # several behind the same one are in order then
             before = [rule.handle for place, rule in places if rule.chain == meant.chain and () < place < meant.place]
             after = before[-1] if before else 0
+            verb, place = ("add", f"{meant.chain} handle {after}") if after else ("insert", meant.chain)
+            self.commands.append(f"{verb} rule inet {NAME} {place} {meant.rule}")
             requests.append(insert_rule(self.table, meant.chain, meant.expressions, meant.comment, after))
         return requests
 
@@ -133,10 +139,18 @@ class Shared:
         table, there = self.table, self.table.chains()
         self.is_new = not there
         self.added_chains = [name for name in admins if name not in there]
+        self.commands += [
+            f'add table inet {NAME} {{ comment "CNI firewall plugin"; }}',
+            f"add set inet {NAME} {self.sets[4].name} {{ type ipv4_addr; }}",
+            f"add set inet {NAME} {self.sets[6].name} {{ type ipv6_addr; }}",
+            *(f"add chain inet {NAME} {name}" for name in (OVERRIDES, STAGE_1, STAGE_2, *admins)),
+        ]
         requests = [table.add("CNI firewall plugin"), self.sets[4].add(), self.sets[6].add()]
         requests += [table.add_chain(name) for name in (OVERRIDES, STAGE_1, STAGE_2, *admins)]
         if FORWARD not in there:
             requests.append(table.add_chain(FORWARD, ("filter", NF_INET_FORWARD, PRIORITY_FILTER)))
+            place = "type filter hook forward priority filter; policy accept;"
+            self.commands.append(f"add chain inet {NAME} {FORWARD} {{ {place} }}")
         return requests
 
     def take_back(self) -> list[Request]:
@@ -155,7 +169,23 @@ class Shared:
         gone = [rule for rule in of_bridge if rule.comment in comments]
         if policies and len(gone) == len(of_bridge):
             gone += [rule for rule in self.rules if rule.chain == STAGE_2 and rule.comment == bridge]
-        return [self.table.delete_rule(rule.chain, rule.handle) for rule in gone]
+        return self._deletions(gone)
+
+    def _deletions(self, rules: list[ListedRule]) -> list[Request]:
+        self.commands += [f"delete rule inet {NAME} {rule.chain} handle {rule.handle}" for rule in rules]
+        return [self.table.delete_rule(rule.chain, rule.handle) for rule in rules]
+
+    def put(self, address: Address, comment: str, before: str | None) -> list[Request]:
+        """An address with its owner's comment, in the place of the one that is there with the comment `before`."""
+        addresses = self.sets[address.version]
+        away = self.drop(address) if before is not None else []
+        self.commands.append(f'add element inet {NAME} {addresses.name} {{ {address} comment "{comment}" }}')
+        return [*away, addresses.put(address.packed, comment)]
+
+    def drop(self, address: Address) -> list[Request]:
+        addresses = self.sets[address.version]
+        self.commands.append(f"delete element inet {NAME} {addresses.name} {{ {address} }}")
+        return [addresses.drop(address.packed)]
 
 
 def _place(rule: ListedRule) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ...host import firewalld
 from ...host.firewalld import ALREADY_SET, NOT_A_SOURCE, Firewalld, FirewalldError
+from ...host.journal import UNCHANGED, word
 from ...plugin import Attempts
 from .part import prefixed
 
@@ -51,30 +52,28 @@ class _Source:
     def __init__(self, bus: Firewalld, zone: str, address: Address) -> None:
         self.bus = bus
         self.names = zone, prefixed(address)
-        self.is_new = False
 
     def say(self, verb: str) -> str:
         zone, source = self.names
-        return f"firewall-cmd --zone={zone} --{verb}-source={source}"
+        return f"firewall-cmd --zone={word(zone)} --{verb}-source={source}"
 
     def add(self, machine: Machine) -> None:
-        machine.journal.run(self.say("add"), self._add, self._undo)
+        machine.journal.run(self.say("add"), self._add, self.remove)
 
-    def remove(self) -> None:
+    def remove(self) -> object:
         try:
             self.bus.call("removeSource", *self.names)
         except FirewalldError as error:
             if not error.is_a(*NOT_A_SOURCE):
                 raise
+            return UNCHANGED
+        return None
 
-    def _add(self) -> None:
+    def _add(self) -> object:
         try:
             self.bus.call("addSource", *self.names)
-            self.is_new = True
         except FirewalldError as error:
             if not error.is_a(ALREADY_SET):
                 raise
-
-    def _undo(self) -> None:
-        if self.is_new:
-            self.remove()
+            return UNCHANGED
+        return None

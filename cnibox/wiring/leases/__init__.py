@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import errno
-import posix
 import time
 
 from ...host import files
-from ...host.journal import HostError
+from ...host.journal import UNCHANGED, HostError, word
 from ...spec import errors
 from ...spec.errors import CniError
 from .index import Index
-from .on_disk import LeaseFiles
+from .on_disk import LeaseFiles, Writing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +46,8 @@ class Leases:
 
     def make(self) -> None:
         """Make the folder. Undone while it is empty: after a lease it stays, as the reference's does."""
-        files.make_directory(self.journal, self.path, 0o755)
+        with Writing(f"making folder {self.path}"):
+            files.make_directory(self.journal, self.path, 0o755)
 
     def __enter__(self) -> Leases:
         self.files.open()
@@ -64,9 +64,9 @@ class Leases:
             raise
         return self
 
-    def __exit__(self, *unused: object) -> None:
+    def __exit__(self, kind: object, *unused: object) -> None:
         try:
-            self._save()
+            self._save(seal=kind is None)
         finally:
             self.lock.release()
             self.files.close()
@@ -124,7 +124,8 @@ class Leases:
 
         HostError EEXIST if the address is taken, although it was free under our lock.
         """
-        say = f"printf '{owner[0]}\\r\\n{owner[1]}' > {self.path}/{address}"
+        path = word(f"{self.path}/{address}")
+        say = f"printf '%s\\r\\n%s' {word(owner[0])} {word(owner[1])} > {path}"
 
         def do() -> None:
             self.changed = True
@@ -136,12 +137,13 @@ class Leases:
 
     def release(self, address: str) -> None:
         """Remove a lease, whoever's it is. No undo: another container may have it the next moment."""
-        self.journal.run(f"rm {self.path}/{address}", lambda: self._release(address))
+        self.journal.run(f"rm {word(f'{self.path}/{address}')}", lambda: self._release(address))
 
-    def _release(self, address: str) -> None:
+    def _release(self, address: str) -> object:
         self.changed = True
-        self.files.release(address)
+        was_there = self.files.release(address)
         self.index.remove(address)
+        return None if was_there else UNCHANGED
 
     def _give_back(self, address: str, owner: Owner) -> None:
         if not self.exist():
@@ -158,7 +160,8 @@ class Leases:
 
     def _take_lock(self) -> None:
         try:
-            self.lock.acquire()
+            with Writing(f"locking {self.lock.path}"):
+                self.lock.acquire()
         except HostError as error:
             if error.errno != errno.EAGAIN:
                 raise
@@ -172,9 +175,10 @@ class Leases:
         if self.index.load(writable) != self.files.stamp():
             self.reread()
 
-    def _save(self) -> None:
+    def _save(self, seal: bool) -> None:
+        """Only a block without an error seals the index: what an error left half done must be read again."""
         try:
-            if self.changed:
+            if self.changed and seal:
                 self.index.seal(self.files.folder)
         except OSError:
             pass  # a full disk, say: the header does not hold, and whoever comes next builds the index anew
@@ -199,19 +203,6 @@ class Look:
     def __exit__(self, *unused: object) -> None:
         self.leases.index.close()
         self.leases.files.close()
-
-
-def boot_time() -> float:
-    """When this machine was started, in seconds since 1970, and rather too early than too late.
-
-    A clock that was wrong at boot and was set right later would make the leases of running containers look
-    older than the boot; the mtime of /sys still tells the wrong clock's time.
-    """
-    computed = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    try:
-        return min(computed, posix.stat("/sys").st_mtime)
-    except OSError:
-        return computed
 
 
 def ago(when: float) -> str:

@@ -74,7 +74,7 @@ class Index:
                 return self._write(lines)
             except OSError:  # a full disk, say
                 self.close()
-        self.fd = posix.memfd_create(self.name, posix.MFD_CLOEXEC)
+        self.fd = posix.memfd_create("leases", posix.MFD_CLOEXEC)
         self.kept = False
         self._write(lines)
 
@@ -89,14 +89,17 @@ class Index:
         self.size += len(line)
 
     def remove(self, address: str) -> None:
-        start = self.places.get(address)
-        if start is None:
-            prefix = b"%b " % address.encode()
-            start = next((at for at, line in self._lines_with(prefix) if line.startswith(prefix)), None)
-        if start is not None:
-            length = posix.pread(self.fd, PART, start).find(b"\n")
-            self._put(b"#" * length, start)
-            self.dead += length + 1
+        try:
+            start = self.places.get(address)
+            if start is None:
+                prefix = b"%b " % address.encode()
+                start = next((at for at, line in self._lines_with(prefix) if line.startswith(prefix)), None)
+            if start is not None:
+                length = posix.pread(self.fd, PART, start).find(b"\n")
+                self._put(b"#" * length, start)
+                self.dead += length + 1
+        except OSError:  # the line cannot be found: the index is not sealed, and read again
+            self.kept = False
 
     def of(self, container: bytes) -> list[tuple[str, bytes]]:
         """The (address, interface) of that container's leases. 20,000 leases are searched in 0.5 ms."""

@@ -17,16 +17,38 @@ one leaves behind, or a Go plugin that dies between creating and writing it, is 
 
 from __future__ import annotations
 
+import errno
 import posix
 from _socket import AF_INET, AF_INET6, inet_pton
 
 from ...host import files
 from ...host.files import SAFE, Doing
+from ...host.journal import HostError
 
 UNPRINTABLE = bytes(range(33)) + b"\x7f"
 GARBLED = (b"", b"")
 UNREADABLE = (b"?", b"?")
 """The owner of what is named like an address but is no file; "?" is no container ID."""
+NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR)
+"""What the kernel answers for a symlink, a socket and a folder."""
+
+
+ADVICE = 'or let "dataDir" of "ipam" name another folder'
+HINTS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), f"run it as root, {ADVICE}"),
+    errno.EROFS: f"make it writable, {ADVICE}",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free some space, {ADVICE}"),
+}
+
+
+class Writing(Doing):
+    """The same where leases are written; the error says what to do."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            refusal = error if isinstance(error, HostError) else HostError(error.errno or 0, self.what)
+            refusal.hint = refusal.hint or HINTS.get(refusal.errno or 0, "")
+            raise refusal from None
 
 
 class LeaseFiles:
@@ -46,8 +68,10 @@ class LeaseFiles:
         with Doing(f"opening {self.path}"):
             try:
                 posix.lstat(self.path)
-            except FileNotFoundError:
-                return False
+            except OSError as error:
+                if files.is_absence(error):
+                    return False
+                raise
         return True
 
     def open(self) -> None:
@@ -73,19 +97,23 @@ class LeaseFiles:
         return posix.fstat(self.folder).st_mtime_ns
 
     def owner(self, address: str) -> tuple[bytes, bytes] | None:
-        """Container ID and interface that a lease names; None: there is no such file."""
-        try:
-            fd = posix.open(address, posix.O_RDONLY | posix.O_NONBLOCK | SAFE, dir_fd=self.folder)
-        except FileNotFoundError:
-            return None
-        except OSError:
-            return UNREADABLE
-        try:
-            return parse(posix.read(fd, 4096))
-        except OSError:
-            return UNREADABLE
-        finally:
-            posix.close(fd)
+        """Container ID and interface that a lease names; None: there is no such file.
+
+        HostError when it cannot be read: whose the address is stays unknown then.
+        """
+        with Doing(f"reading {self.path}/{address}"):
+            try:
+                fd = posix.open(address, posix.O_RDONLY | posix.O_NONBLOCK | SAFE, dir_fd=self.folder)
+                try:
+                    return parse(posix.read(fd, 4096))
+                finally:
+                    posix.close(fd)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if error.errno not in NO_FILE:
+                    raise
+                return UNREADABLE
 
     def owners(self) -> list[tuple[str, bytes, bytes]]:
         """Every (address, container ID, interface). Reads all of them: 6 µs each."""
@@ -117,21 +145,23 @@ class LeaseFiles:
     def reserve(self, address: str, owner: tuple[bytes, bytes], number: int) -> None:
         """Make a lease, whole or not at all. HostError EEXIST if that address has one."""
         last = f"last_reserved_ip.{number}"
-        with Doing(f"reserving {self.path}/{address}"):
+        with Writing(f"reserving {self.path}/{address}"):
             # In this order, a crash in between moves the round robin on, and loses no address.
             self._note(last, address.encode())
             self._write_draft(b"%b\r\n%b" % owner)
             try:
                 posix.link(self.draft, address, src_dir_fd=self.beside, dst_dir_fd=self.folder, follow_symlinks=False)
             finally:
-                posix.unlink(self.draft, dir_fd=self.beside)
+                self._discard_draft()
 
-    def release(self, address: str) -> None:
-        with Doing(f"releasing {self.path}/{address}"):
+    def release(self, address: str) -> bool:
+        """Remove a lease; False when it is gone already."""
+        with Writing(f"releasing {self.path}/{address}"):
             try:
                 posix.unlink(address, dir_fd=self.folder)
             except FileNotFoundError:
-                pass
+                return False
+        return True
 
     def _note(self, name: str, data: bytes) -> None:
         """Write a hint, in place: ext4 starts writing to disk when a file is renamed over another, which takes 0.4 ms.
@@ -148,6 +178,12 @@ class LeaseFiles:
             posix.ftruncate(fd, posix.write(fd, data))
         finally:
             posix.close(fd)
+
+    def _discard_draft(self) -> None:
+        try:
+            posix.unlink(self.draft, dir_fd=self.beside)
+        except OSError:
+            pass  # the next lease's draft replaces it; the lease itself is there
 
     def _write_draft(self, data: bytes) -> None:
         files.write_new(self.draft, data, 0o600, dir_fd=self.beside)

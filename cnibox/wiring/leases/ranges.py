@@ -5,7 +5,6 @@ from __future__ import annotations
 from ...spec.address import Address, Cidr
 from ...spec.errors import INVALID_CONFIG, CniError
 from ...spec.options import Ip, ListOf, Option, Options, Prefix, Record
-from ...spec.versions import at_least
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,21 +129,14 @@ class RangeSet:
         return ",".join(str(each) for each in self.ranges)
 
 
-def range_sets(given: list[list[Values]], version: str) -> list[RangeSet]:
-    """The sets of a network whose cniVersion is `version`. CniError 7 says what is wrong."""
+def range_sets(given: list[list[Values]]) -> list[RangeSet]:
+    """The sets of a network. CniError 7 says what is wrong."""
     sets = []
     for number, each in enumerate(given):
         try:
             sets.append(RangeSet(each, number))
         except ValueError as error:
             raise CniError(INVALID_CONFIG, f"invalid range set {number}: {error}") from None
-    families = [each.version for each in sets]
-    if max(families.count(4), families.count(6)) > 1 and not at_least(version, "0.3.0"):
-        raise CniError(
-            INVALID_CONFIG,
-            f"CNI version {version} does not support more than 1 address per family",
-            f"{len(sets)} range sets give as many addresses; use one set, or cniVersion 0.3.0 or later",
-        )
     for one in sets:
         for other in sets[one.number + 1 :]:
             if any(each.overlaps(another) for each in one.ranges for another in other.ranges):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ...spec import errors
 from ...spec.errors import CniError
-from . import DATA_DIR, ago, boot_time, is_garbled
+from . import DATA_DIR, ago, is_garbled
+from .stale import boot_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,17 +28,11 @@ def fate(leases: Leases, address: str) -> str:
 
 
 def exhausted(leases: Leases, ranges: RangeSet) -> CniError:
-    """Why no address is left in `ranges`, and what to do."""
+    """Why no address is left in `ranges`, and what to do: ADD takes garbled and stale leases by itself."""
     held = [(address, owner) for address, owner in leases.all() if ranges.has(address)]
-    boot = boot_time()
-    old = sum(1 for address, _ in held if (leases.made(address) or boot) < boot)
-    garbled = sum(1 for _, owner in held if is_garbled(owner))
-    owners = len({owner[0] for _, owner in held if not is_garbled(owner)})
-    counts = f"{len(held)} addresses are held by {owners} containers, {old} since before this boot"
+    owners = len({owner[0] for _, owner in held})
     where = leases.network if leases.data_dir == DATA_DIR else f"{leases.network} --data-dir {leases.data_dir}"
-    if old or garbled:
-        advice = f"`cnibox reclaim {where}` releases those that no container can have any more"
-    else:
-        advice = f"`cnibox leases {where}` shows whose they are; or use a larger range"
     text = f"no IP addresses available in range set: {ranges}"
-    return CniError(errors.INTERNAL, text, f"{counts}, {garbled} garbled; {advice}")
+    counts = f"{len(held)} addresses are held by {owners} containers"
+    advice = f"`cnibox leases {where}` shows whose they are; a larger range has more"
+    return CniError(errors.INTERNAL, text, f"{counts}; {advice}")

@@ -36,7 +36,7 @@ def chain_of(owner: Owner) -> str:
 
 def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int) -> Callable[[], None]:
     """Begin to add the rules; the function returned waits until they are there."""
-    running: list[Restore] = []
+    running: list[tuple[Restore, Callable[[], None]]] = []
     iptables.require(sorted({address.version for address in addresses}), "nat")
     for version in (4, 6):
         mine = [address for address in addresses if address.version == version]
@@ -51,14 +51,14 @@ def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: boo
             _finish(running, quietly=True)
             _remove(version, owner, mine)
 
-        running.append(machine.journal.run(iptables.say(version, "nat", lines), start, undo))
+        running.append(machine.journal.begin(iptables.say(version, "nat", lines), start, undo))
     return lambda: _finish(running)
 
 
 def remove(machine: Machine, owner: Owner, addresses: list[Cidr]) -> Callable[[], None]:
     """Begin to remove the rules; the function returned waits until they are gone. Some, or all, may be gone already."""
     attempt = Attempts()
-    running: list[tuple[Restore, list[Cidr]]] = []
+    running: list[tuple[Restore, Callable[[], None], list[Cidr]]] = []
     for version in (4, 6):
         mine = [address for address in addresses if address.version == version]
         if not mine or iptables.program(version, "-restore") is None:
@@ -68,20 +68,25 @@ def remove(machine: Machine, owner: Owner, addresses: list[Cidr]) -> Callable[[]
         def start(version: int = version, lines: list[str] = lines) -> Restore:
             return Restore(version, "nat", lines)
 
-        restore = attempt(machine.journal.run, iptables.say(version, "nat", lines), start)
-        if restore is not None:
-            running.append((restore, mine))
+        begun = attempt(machine.journal.begin, iptables.say(version, "nat", lines), start)
+        if begun is not None:
+            running.append((*begun, mine))
 
     def finish() -> None:
-        for restore, mine in running:
+        for restore, succeeded, mine in running:
             try:
                 restore.finish()
+                succeeded()
             except HostError:  # as a whole, when one of the rules is missing, or the chain another attachment's, too
-                say = f"remove what is left of {chain_of(owner)}"
-                attempt(machine.journal.run, say, lambda mine=mine: _remove(mine[0].version, owner, mine))
+                attempt(_remove_left, machine, mine[0].version, owner, mine)
         attempt.finish()
 
     return finish
+
+
+def _remove_left(machine: Machine, version: int, owner: Owner, addresses: list[Cidr]) -> None:
+    lines = _leftover(chain_of(owner), iptables.rules(version, "nat"), addresses)
+    iptables.change(machine.journal, version, "nat", lines)
 
 
 def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
@@ -105,10 +110,7 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
 
 
 def _remove_seen(machine: Machine, version: int, chain: str, there: list[str], keep: list[Cidr]) -> None:
-    lines = _removing(chain, there, None, keep)
-    if lines:
-        say = f"remove chain {chain} of {iptables.NAMES[version]}"
-        machine.journal.run(say, lambda: Restore(version, "nat", lines).finish())
+    iptables.change(machine.journal, version, "nat", _leftover(chain, there, None, keep))
 
 
 def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[str]:
@@ -131,8 +133,8 @@ def repair(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[C
             sharing = [address for address in others if address.version == version]
             lines = [f"-D {line[3:]}" for line in _leading(there, chain_of(owner)) if _source(line) in _sources(mine)]
             lines += _chain(owner, mine + sharing) + _jumps(owner, mine)
-            say = iptables.say(version, "nat", lines)
-            machine.journal.run(say, Restore(version, "nat", lines).finish)
+            is_there = any(line.startswith(f":{chain_of(owner)} ") for line in there)
+            iptables.change(machine.journal, version, "nat", lines, is_there=is_there)
 
 
 def _comment(owner: Owner) -> str:
@@ -185,14 +187,14 @@ def _removal(owner: Owner, addresses: list[Cidr]) -> list[str]:
 
 
 def _remove(version: int, owner: Owner, addresses: list[Cidr]) -> None:
-    """Remove what is there of the rules."""
-    lines = _removing(chain_of(owner), iptables.rules(version, "nat"), addresses)
+    """The undo of an ADD."""
+    lines = _leftover(chain_of(owner), iptables.rules(version, "nat"), addresses)
     if lines:
         Restore(version, "nat", lines).finish()
 
 
-def _removing(chain: str, there: list[str], addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> list[str]:
-    """The lines that remove the rules. `addresses` None: all that lead to the chain, but those to `keep`."""
+def _leftover(chain: str, there: list[str], addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> list[str]:
+    """The lines that remove what is there. `addresses` None: all that lead to the chain, but those to `keep`."""
     sources = None if addresses is None else _sources(addresses)
     leading = _leading(there, chain)
     kept = _sources(keep)
@@ -217,12 +219,14 @@ def _source(line: str) -> str:
     return line.partition(" -s ")[2].partition(" ")[0]
 
 
-def _finish(running: list[Restore], *, quietly: bool = False) -> None:
+def _finish(running: list[tuple[Restore, Callable[[], None]]], *, quietly: bool = False) -> None:
     """Wait for all of them; then the first error, unless `quietly`."""
     refusals: list[HostError] = []
-    for restore in running:
+    for restore, succeeded in running:
         try:
             restore.finish()
+            if not quietly:
+                succeeded()
         except HostError as error:
             refusals.append(error)
     for refusal in refusals:

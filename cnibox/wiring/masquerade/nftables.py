@@ -48,7 +48,7 @@ def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: boo
     """Add the rules, and table and chains where they are missing; the function returned has nothing to wait for."""
     table = _table(machine)
     rules = [_rule(table, owner, address) for address in addresses]
-    say = " && ".join(_say(address) for address in addresses)
+    say = nftables.say(*(_command(owner, address) for address in addresses))
 
     def undo() -> None:
         _remove(table, prefix_of(owner))
@@ -75,9 +75,7 @@ def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
 
 
 def _remove_seen(machine: Machine, prefix: str, comments: list[tuple[int, str]]) -> None:
-    if any(comment.startswith(prefix) for _, comment in comments):
-        say = f"nft delete rules inet {NAME} {CHECKS} # {prefix}"
-        machine.journal.run(say, lambda: _remove(_table(machine), prefix))
+    _delete(machine, [handle for handle, comment in comments if comment.startswith(prefix)])
 
 
 def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[str]:
@@ -94,7 +92,7 @@ def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[str]:
             found.append(f"nft add rule inet {NAME} {POSTROUTING} {words}")
     rules = listed(table, CHECKS, holding=[prefix.encode()])
     own = [rule.outline for rule in rules if rule.comment.startswith(prefix)]
-    return found + [_say(address) for address in addresses if outline(_expressions(address)) not in own]
+    return found + [f"nft {_words(address)}" for address in addresses if outline(_expressions(address)) not in own]
 
 
 def repair(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[Cidr]) -> None:
@@ -103,7 +101,8 @@ def repair(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[C
     stale = [handle for handle, comment in table.comments(CHECKS) if comment.startswith(prefix)]
     requests = [table.delete_rule(CHECKS, handle) for handle in stale]
     requests += [_rule(table, owner, address) for address in addresses]
-    say = " && ".join(_say(address) for address in addresses)
+    deletions = [f"delete rule inet {NAME} {CHECKS} handle {handle}" for handle in stale]
+    say = nftables.say(*_shared_commands(), *deletions, *(_command(owner, address) for address in addresses))
     machine.journal.run(say, lambda: table.commit(say, *_shared(table), *requests))
 
 
@@ -111,12 +110,22 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
     """Remove the network's rules whose attachment is not valid."""
     network_prefix = f"{digest(network, 16)}-"
     keep = {prefix_of(Owner(network, container_id, ifname)) for container_id, ifname in valid}
-    comments = backends.look(_table(machine).comments, CHECKS) or []
-    found = {comment[:33] for _, comment in comments if comment.startswith(network_prefix)}
+    stale: dict[str, list[int]] = {}
+    for handle, comment in backends.look(_table(machine).comments, CHECKS) or []:
+        if comment.startswith(network_prefix) and comment[:33] not in keep:
+            stale.setdefault(comment[:33], []).append(handle)
     attempt = Attempts()
-    for prefix in sorted(found - keep):
-        attempt(_remove_seen, machine, prefix, comments)
+    for _, handles in sorted(stale.items()):
+        attempt(_delete, machine, handles)
     attempt.finish()
+
+
+def _delete(machine: Machine, handles: list[int]) -> None:
+    if handles:
+        table = _table(machine)
+        say = nftables.say(*(f"delete rule inet {NAME} {CHECKS} handle {handle}" for handle in handles))
+        requests = [table.delete_rule(CHECKS, handle) for handle in handles]
+        machine.journal.run(say, lambda: table.commit(say, *requests))
 
 
 def _nothing() -> None:
@@ -128,6 +137,7 @@ def _table(machine: Machine) -> Table:
 
 
 def _remove(table: Table, prefix: str) -> None:
+    """The undo of an ADD."""
     handles = [handle for handle, comment in table.comments(CHECKS) if comment.startswith(prefix)]
     if handles:
         say = f"nft delete rules inet {NAME} {CHECKS}"
@@ -162,8 +172,19 @@ def _shared(table: Table) -> list[Request]:
     ]
 
 
+def _shared_commands() -> list[str]:
+    """The same for nft(8)."""
+    return [
+        f'add table inet {NAME} {{ comment "CNI plugins masquerading"; }}',
+        f"add chain inet {NAME} {CHECKS}",
+        f"add chain inet {NAME} {POSTROUTING} {{ type nat hook postrouting priority srcnat; policy accept; }}",
+        f"flush chain inet {NAME} {POSTROUTING}",
+        *(f"add rule inet {NAME} {POSTROUTING} {words}" for words, _ in _leading()),
+    ]
+
+
 def _set_up(machine: Machine, table: Table) -> None:
-    say = f"nft add table inet {NAME} with chains {CHECKS} and {POSTROUTING}"
+    say = nftables.say(*_shared_commands())
 
     def undo() -> None:
         if not table.comments(CHECKS):
@@ -183,10 +204,19 @@ def _expressions(address: Cidr) -> list[Expression]:
 
 
 def _rule(table: Table, owner: Owner, address: Cidr) -> Request:
+    return table.add_rule(CHECKS, _expressions(address), _comment(owner))
+
+
+def _comment(owner: Owner) -> str:
     comment = f"{prefix_of(owner)}, net: {owner.network}, if: {owner.ifname}, id: {owner.container_id}"
-    return table.add_rule(CHECKS, _expressions(address), comment.replace('"', "")[: nftables.COMMENT_LIMIT - 1])
+    return comment.replace('"', "")[: nftables.COMMENT_LIMIT - 1]
 
 
-def _say(address: Cidr) -> str:
+def _command(owner: Owner, address: Cidr) -> str:
+    """The rule for nft(8), as it is added."""
+    return f'{_words(address)} comment "{_comment(owner)}"'
+
+
+def _words(address: Cidr) -> str:
     ip = "ip" if address.version == 4 else "ip6"
-    return f"nft add rule inet {NAME} {CHECKS} {ip} saddr {address.address} {ip} daddr != {address.network} masquerade"
+    return f"add rule inet {NAME} {CHECKS} {ip} saddr {address.address} {ip} daddr != {address.network} masquerade"

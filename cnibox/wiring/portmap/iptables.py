@@ -28,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ...host.journal import Journal
     from ...host.namespace import Machine
 
 REBUILD_ATTEMPTS = 3
@@ -57,8 +58,15 @@ def add(
     running = [change.start() for change in starting]
 
     def finish() -> None:
+        """Wait for all of them; then the first error."""
+        refusals: list[HostError] = []
         for change in running:
-            change.finish()
+            try:
+                change.finish()
+            except HostError as error:
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]
 
     return finish
 
@@ -89,8 +97,7 @@ def remove_by_name(machine: Machine, owner: Owner, siblings: list[Published], lo
     for version in (4, 6):
         if not backends.look(_has_rules, machine, version, owner, look):
             continue
-        say = f"remove chain {chain_of(owner)} of {iptables.NAMES[version]}"
-        attempt(machine.journal.run, say, lambda version=version: rebuild(version, nothing, siblings))
+        attempt(rebuild, version, nothing, siblings, -1, machine.journal)
     attempt.finish()
 
 
@@ -101,9 +108,8 @@ def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None
     for version in (4, 6):
         there = backends.look(iptables.rules, version, "nat") or []
         for chain in sorted(chains_named(there, "dnat ", network) - keep):
-            say = f"remove chain {chain} of {iptables.NAMES[version]}"
             script = _clearing(there, chain, is_staying=False)
-            attempt(machine.journal.run, say, lambda v=version, script=script: Restore(v, "nat", script).finish())
+            attempt(iptables.change, machine.journal, version, "nat", script)
     attempt.finish()
 
 
@@ -128,25 +134,28 @@ def missing(machine: Machine, published: Published) -> list[str]:
 def repair(machine: Machine, published: Published, siblings: list[Published]) -> None:
     """Make all of them anew."""
     for version in published.versions:
-        say = f"rebuild chain {chain_of(published.owner)} of {iptables.NAMES[version]}"
-        machine.journal.run(say, lambda version=version: rebuild(version, published, siblings))  # type: ignore[misc]
+        rebuild(version, published, siblings, journal=machine.journal)
 
 
-def rebuild(version: int, published: Published, siblings: list[Published], lock: int = -1) -> list[str]:
+def rebuild(
+    version: int, published: Published, siblings: list[Published], lock: int = -1, journal: Journal | None = None
+) -> list[str]:
     """Whatever there is of the container's rules: afterwards there are those of `published` and of its siblings.
 
-    Returns what was made of that which all share.
+    Returns what was made of that which all share. `journal`: None in an undo, which is an operation as a whole.
     """
     for left in reversed(range(REBUILD_ATTEMPTS)):
         try:
-            return _rebuild(version, published, siblings, lock)
+            return _rebuild(version, published, siblings, lock, journal)
         except HostError:
             if not left:
                 raise  # else somebody has changed what is shared since we looked
     return []
 
 
-def _rebuild(version: int, published: Published, siblings: list[Published], lock: int) -> list[str]:
+def _rebuild(
+    version: int, published: Published, siblings: list[Published], lock: int, journal: Journal | None
+) -> list[str]:
     lines = iptables.rules(version, "nat")
     needed: dict[str, None] = {}
     staying = [each for each in (*siblings, published) if each.of(version)]
@@ -156,7 +165,10 @@ def _rebuild(version: int, published: Published, siblings: list[Published], lock
         late = [line for one in staying[:1] for line in shared.late(one, lines)]
         script = shared.creation(list(needed)) + late + script + _chain(version, staying)
         script += [f"-A {rule}" for each in staying for rule in entries(each, version)]
-    if script:
+    if journal is not None:
+        is_there = f":{chain_of(published.owner)}" in there
+        iptables.change(journal, version, "nat", script, lock, is_there=is_there)
+    elif script:
         Restore(version, "nat", script, lock).finish()
     return list(needed)
 
@@ -195,10 +207,12 @@ class _Change:
         self.lock = lock
         self.first = first or []
         self.made = [] if made is None else made
+        self.is_removal = not published.mappings and before is None
 
     def start(self) -> _Change:
-        say = iptables.say(self.version, "nat", self.lines)
-        self.machine.journal.run(say, self._start, self._undo)
+        is_there = any(each.of(self.version) for each in (*self.siblings, self.before) if each is not None)
+        say, journal = iptables.say(self.version, "nat", self.lines, is_there=is_there), self.machine.journal
+        _, self.succeeded = journal.begin(say, self._start, None if self.is_removal else self._undo)
         return self
 
     def _start(self) -> None:
@@ -207,11 +221,10 @@ class _Change:
     def finish(self) -> None:
         try:
             self.restore.finish()
+            self.succeeded()
         except HostError as error:  # a rule is missing, or another ADD has been faster with what is shared
             log.debug(f"once more from what is there: {error}")
-            say = f"rebuild chain {chain_of(self.published.owner)} of {iptables.NAMES[self.version]}"
-            again = self.version, self.published, self.siblings, self.lock
-            self.made[:] = self.machine.journal.run(say, lambda: rebuild(*again))
+            self.made[:] = rebuild(self.version, self.published, self.siblings, self.lock, self.machine.journal)
 
     def _undo(self) -> None:
         try:
@@ -257,7 +270,8 @@ def _shared(machine: Machine, version: int, published: Published, is_first: bool
             log.debug(f"it is in use by now, or was never made: {error}")
 
     if first:
-        machine.journal.note(iptables.say(version, "nat", first), undo, shared=True)
+        say = iptables.say(version, "nat", first)
+        machine.journal.note(say if made else f"# {say}", undo, shared=True)  # else it has only been looked for
     return first, made
 
 

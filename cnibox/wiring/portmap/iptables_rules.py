@@ -41,7 +41,7 @@ def rules(published: Published, version: int) -> list[str]:
     mark = quoted(published.external_chain or SET_MARK)
     sources = [] if published.masquerade_all else [f" -s {published.hairpin(version)}"]
     sources = sources + [" -s 127.0.0.1/32"] * (version == 4) if sources else [""]
-    for each in published.of(version):
+    for each in published.distinct(version):
         destination = f" -d {each.destination}/{each.destination.bits}" if each.destination else ""
         match = f"{destination} -p {each.protocol} -m {each.protocol} --dport {each.host_port}"
         if published.snat:

@@ -43,6 +43,12 @@ class Mapping:
         """The one address of the host; None: any. 0.0.0.0 and :: are any of their version."""
         return self.host_ip if self.host_ip is not None and int(self.host_ip) else None
 
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether it is on ::1 or in fe80::/10 alone: Linux forwards no packets between these and a container."""
+        ip = self.host_ip
+        return ip is not None and ip.version == 6 and (int(ip) == 1 or int(ip) >> 118 == 0xFE80 >> 6)
+
     def overlaps(self, other: Mapping, version: int) -> bool:
         """Whether a packet of that IP version could be meant for both."""
         if (self.protocol, self.host_port) != (other.protocol, other.host_port):
@@ -98,6 +104,24 @@ class Published:
     def of(self, version: int) -> list[Mapping]:
         """The mappings for packets of that version."""
         return [each for each in self.mappings if version in self.addresses and each.applies_to(version)]
+
+    def distinct(self, version: int) -> list[Mapping]:
+        """The same, without those whose rules would be equal: hostIP "::" and none are one in IPv6."""
+        keys: dict[tuple[Any, ...], Mapping] = {}
+        for each in self.of(version):
+            keys.setdefault((each.protocol, each.host_port, each.container_port, each.destination), each)
+        return list(keys.values())
+
+    def by_port(self, version: int) -> dict[tuple[str, int], list[Mapping]]:
+        """(protocol, host port) -> its mappings for packets of that version."""
+        mappings: dict[tuple[str, int], list[Mapping]] = {}
+        for each in self.of(version):
+            mappings.setdefault((each.protocol, each.host_port), []).append(each)
+        return mappings
+
+    def on_loopback(self) -> list[Mapping]:
+        """Those on an address of 127.0.0.0/8."""
+        return [each for each in self.of(4) if each.destination is not None and each.destination.packed[0] == 127]
 
     @property
     def versions(self) -> list[int]:
@@ -167,11 +191,19 @@ def read(given: list[Values]) -> list[Mapping]:
             raise CniError(errors.INVALID_CONFIG, text, f"{place}.protocol must be tcp, udp or sctp")
         mapping = Mapping(protocol, each.hostPort, each.containerPort, each.hostIP)
         found.setdefault(tuple(mapping.fact), mapping)  # the very same twice does no harm
-    mappings = list(found.values())
-    for number, mapping in enumerate(mappings):
-        for other in mappings[:number]:
-            if mapping.overlaps(other, 4) or mapping.overlaps(other, 6):
+    _require_one_target(list(found.values()))
+    return list(found.values())
+
+
+def _require_one_target(mappings: list[Mapping]) -> None:
+    """CniError 7 if packets to one port of the host are meant for two of the container."""
+    same_port: dict[tuple[str, int], list[Mapping]] = {}
+    for mapping in mappings:
+        earlier = same_port.setdefault((mapping.protocol, mapping.host_port), [])
+        for other in earlier:
+            overlaps = mapping.overlaps(other, 4) or mapping.overlaps(other, 6)
+            if overlaps and mapping.container_port != other.container_port:
                 text = f"host port {mapping} is mapped to container port {mapping.container_port}"
                 text += f", and {other} to {other.container_port}"
                 raise CniError(errors.INVALID_CONFIG, text, "a port of the host can lead to one port only")
-    return mappings
+        earlier.append(mapping)

@@ -43,6 +43,7 @@ from .nftables_shared import (
     jumps_missing,
     masquerading,
     set_up,
+    set_up_commands,
     table_of,
 )
 from .taken import Lead, refuse
@@ -114,19 +115,26 @@ class _Family:
         self.version = version
         self.published = published
         self.table = table_of(machine, version)
+        self.commands: list[str] = []
+        """What the requests that remove something are in nft(8)'s words."""
         self.word = "ip" if version == 4 else "ip6"
         self.comment = published.owner.container_id[: nftables.COMMENT_LIMIT - 1]
         self.addresses = {address.address.packed for address in published.addresses.values()}
+        self._rules: list[Meant] | None = None
 
     # --- what there shall be
 
     def rules(self) -> list[Meant]:
-        found = self._translations()
-        return found + self._masquerading() if found and self.published.snat else found
+        """Made once: they may be 10,000."""
+        if self._rules is None:
+            translations = self._translations()
+            masquerading = self._masquerading() if translations and self.published.snat else []
+            self._rules = translations + masquerading
+        return self._rules
 
     def _translations(self) -> list[Meant]:
         found = []
-        for each in self.published.of(self.version):
+        for each in self.published.distinct(self.version):
             address, destination = self.published.addresses[self.version].address, each.destination
             words = f"{self.word} daddr {destination} " if destination else ""
             words += f"{each.protocol} dport {each.host_port} dnat to {in_url(address)}:{each.container_port}"
@@ -166,8 +174,7 @@ class _Family:
         conditions = " ".join(self.published.conditions.get(self.version, ()))
         if not conditions:
             return []
-        rule = f'add rule {self.word} {NAME} {HOSTPORTS} {conditions} %s comment "{self.comment}"'
-        return [rule % words for _, words, _ in self._translations()]
+        return [self._command(HOSTPORTS, f"{conditions} {words}") for _, words, _ in self._translations()]
 
     # --- ADD and DEL
 
@@ -177,7 +184,7 @@ class _Family:
             self._by_netlink(),
             self._exchange(before, {each.host_port for each in self.published.of(self.version)}),
         )
-        say = " && ".join(f"nft add rule {self.word} {NAME} {chain} {words}" for chain, words, _ in rules)
+        say = nftables.say(*self.commands, *(self._command(chain, words) for chain, words, _ in rules))
 
         def undo() -> None:
             earlier = _Family(self.machine, self.version, before or Published(self.published.owner, [], []))
@@ -185,18 +192,22 @@ class _Family:
             _run(earlier._by_program())
 
         if requests:
-            self.machine.journal.run(
-                say or f"nft delete rules {self.word} {NAME}", lambda: self._commit(requests), undo
-            )
+            self.machine.journal.run(say, lambda: self._commit(requests), undo)
         lines = self._by_program()
         if lines:
-            self.machine.journal.run(" && ".join(f"nft {line}" for line in lines), lambda: _run(lines), undo)
+            self.machine.journal.run(nftables.say(*lines), lambda: _run(lines), undo)
 
     def remove(self, mine: set[bytes], others: set[bytes]) -> None:
-        requests = [self.table.delete_rule(chain, handle) for chain, handle, _ in self._own(mine, others)]
+        requests = self._deletions(self._own(mine, others))
         if requests:
-            say = f"nft delete rules {self.word} {NAME} # comment {self.comment}"
-            self.machine.journal.run(say, lambda: self._commit(requests))
+            self.machine.journal.run(nftables.say(*self.commands), lambda: self._commit(requests))
+
+    def _deletions(self, rules: list[tuple[str, int, Rule]]) -> list[Request]:
+        self.commands += [f"delete rule {self.word} {NAME} {chain} handle {handle}" for chain, handle, _ in rules]
+        return [self.table.delete_rule(chain, handle) for chain, handle, _ in rules]
+
+    def _command(self, chain: str, words: str) -> str:
+        return f'add rule {self.word} {NAME} {chain} {words} comment "{self.comment}"'
 
     def _exchange(self, before: Published | None, ports: set[int]) -> list[Request]:
         """Requests that put our rules in the place of those from `before`, and of what else there is of ours.
@@ -204,40 +215,39 @@ class _Family:
         CniError 999 when somebody without a record has one of the ports.
         """
         mine = self.addresses | {each.address.packed for each in (before.addresses.values() if before else ())}
-        stale = [self.table.delete_rule(chain, handle) for chain, handle, _ in self._own(mine, set(), ports)]
+        stale = self._deletions(self._own(mine, set(), ports))
         fresh = [self.table.add_rule(chain, what, self.comment) for chain, _, what in self._by_netlink()]
         return stale if not self.rules() else self._shared() + stale + fresh
 
     def _shared(self) -> list[Request]:
         if not jumps_missing(self.table):
             return [masquerading(self.table)] if self.published.snat else []
-        say = f"nft add table {self.word} {NAME}"
+        say = nftables.say(*set_up_commands(self.word, self.published.snat))
         self.machine.journal.note(say, lambda: delete_unused(self.table), shared=True)
         return set_up(self.table, self.published.snat)
 
     def _own(self, mine: set[bytes], others: set[bytes], ports: Collection[int] = ()) -> list[tuple[str, int, Rule]]:
         """(chain, handle, rule) of the attachment's; CniError 999 when one of others' leads one of the ports away."""
-        found = []
+        own, leads = [], []
         for chain in (HOSTPORTS, OLD_HOSTPORTS, MASQUERADING):
             for handle, comment, rule in rules_with(self.table, chain, self.comment, ports):
-                values = set(rule.values)
                 if comment != self.comment:
-                    if ports:
-                        self._refuse(chain, handle, comment, rule)
-                elif not values & others and (not mine or values & mine):
-                    found.append((chain, handle, rule))
-        return found
+                    if ports and chain != MASQUERADING and len(rule.values) >= 4:
+                        leads.append(self._lead(chain, handle, comment, rule))
+                elif others.isdisjoint(rule.values) and (not mine or not mine.isdisjoint(rule.values)):
+                    own.append((chain, handle, rule))
+        if leads:
+            refuse(self.published, self.version, leads)
+        return own
 
-    def _refuse(self, chain: str, handle: int, comment: str, rule: Rule) -> None:
-        """If it leads one of our ports away, which is told by its last values: protocol, port, dnat to address:port."""
-        if chain == MASQUERADING or len(rule.values) < 4:
-            return
+    def _lead(self, chain: str, handle: int, comment: str, rule: Rule) -> Lead:
+        """Where a foreign rule leads. Its last values tell that: protocol, port, dnat to address:port."""
         *before, protocol, port, _, _ = rule.values
         name = next((name for name, number in PROTOCOLS.items() if protocol == bytes((number,))), "")
         packed = next((value for value in before if len(value) in (4, 16)), b"")
         mapping = Mapping(name, int.from_bytes(port, "big"), 0, Address(packed) if packed else None)
         removal = f"nft delete rule {self.word} {NAME} {chain} handle {handle}"
-        refuse(self.published, self.version, [Lead(comment, "", mapping, removal)])
+        return Lead(comment, "", mapping, removal)
 
     def _commit(self, requests: list[Request]) -> None:
         if requests:
@@ -246,12 +256,15 @@ class _Family:
     # --- CHECK
 
     def missing(self) -> list[str]:
-        own = self._own(self.addresses, set())
-        found = [f"{self.word} {NAME} {words}" for words in jumps_missing(self.table)]
-        for chain, words, expressions in self.rules():
-            if not any(there == chain and rule.is_like(expressions) for there, _, rule in own):
-                found.append(f"{self.word} {NAME} {chain}: {words}")
-        return found
+        """In words. An own rule may have conditions before those that we know: so its last values are compared."""
+        wanted = [(chain, words, Rule(expressions)) for chain, words, expressions in self.rules()]
+        lengths = {len(rule.values) for _, _, rule in wanted}
+        own = {(chain, rule.ending(n)) for chain, _, rule in self._own(self.addresses, set()) for n in lengths}
+        return [f"{self.word} {NAME} {words}" for words in jumps_missing(self.table)] + [
+            f"{self.word} {NAME} {chain}: {words}"
+            for chain, words, rule in wanted
+            if (chain, rule.ending(len(rule.values))) not in own
+        ]
 
 
 def _run(lines: list[str]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ...host.nftables import Expression, Request
 
 NAME = "cni_hostport"
+TABLE_COMMENT = "CNI portmap plugin"
 HOSTPORTS, OLD_HOSTPORTS, ALL = "hostports", "hostip_hostports", "hostports_all"
 PREROUTING, OUTPUT, MASQUERADING = "prerouting", "output", "masquerading"
 
@@ -47,7 +48,7 @@ def jumps_missing(table: Table) -> list[str]:
 def set_up(table: Table, snat: bool) -> list[Request]:
     """Make all of it; the chains with the jumps are filled anew, so that several first ADDs at once do no harm."""
     return [
-        table.add("CNI portmap plugin"),
+        table.add(TABLE_COMMENT),
         table.add_chain(HOSTPORTS),
         table.add_chain(OLD_HOSTPORTS),
         table.add_chain(ALL),
@@ -56,6 +57,23 @@ def set_up(table: Table, snat: bool) -> list[Request]:
         *([masquerading(table)] if snat else []),
         *(table.flush_chain(chain) for chain in (ALL, PREROUTING, OUTPUT)),
         *(table.add_rule(chain, expressions) for chain, _, expressions in _jumps()),
+    ]
+
+
+def set_up_commands(ip: str, snat: bool) -> list[str]:
+    """The same for nft(8); `ip`: the table's family."""
+    based = [(PREROUTING, "prerouting", "dstnat"), (OUTPUT, "output", "-100")]  # nft knows no dstnat there
+    based += [(MASQUERADING, "postrouting", "srcnat")] * snat
+    jumps = [f"{chain} {'fib daddr type local ' * (chain != ALL)}jump {target}" for chain, target, _ in _jumps()]
+    return [
+        f'add table {ip} {NAME} {{ comment "{TABLE_COMMENT}"; }}',
+        *(f"add chain {ip} {NAME} {chain}" for chain in (HOSTPORTS, OLD_HOSTPORTS, ALL)),
+        *(
+            f"add chain {ip} {NAME} {chain} {{ type nat hook {hook} priority {priority}; policy accept; }}"
+            for chain, hook, priority in based
+        ),
+        *(f"flush chain {ip} {NAME} {chain}" for chain in (ALL, PREROUTING, OUTPUT)),
+        *(f"add rule {ip} {NAME} {jump}" for jump in jumps),
     ]
 
 

@@ -10,6 +10,7 @@ import posix
 
 from ... import record
 from ...host import files, links
+from ...host.journal import word
 from ...record import STATE
 from ...spec import errors
 from ...spec.errors import CniError
@@ -33,7 +34,7 @@ def take(machine: Machine, wanted: Published, plugin: str, remember: Callable[[]
     Returns the dead who held one of them: what is left of their rules is in the way.
     """
     owner = wanted.owner
-    files.make_directory(machine.journal, FOLDER)
+    record.make_state(machine, FOLDER)
     with files.Lock(FOLDER):
         listing = posix.listdir(FOLDER)
         dead = _dead_holders(machine, wanted, plugin, listing)
@@ -41,25 +42,26 @@ def take(machine: Machine, wanted: Published, plugin: str, remember: Callable[[]
         suffix = _suffix(owner.container_id, owner.ifname)
         before = {name for name in listing if name.endswith(suffix)}
         after = {f"{each.protocol}:{each.host_port}{suffix}" for each in wanted.mappings}
-        say = f"touch {' '.join(f'{FOLDER}/{name}' for name in sorted(after))}"
-        machine.journal.run(say, lambda: _put(before, after), lambda: _put(after, before))
+        if before != after:
+            commands = [_command("rm -f", before - after)] * bool(before - after)
+            commands += [_command("touch", after - before)] * bool(after - before)
+            machine.journal.run(" && ".join(commands), lambda: _put(before, after), lambda: _put(after, before))
     return dead
 
 
 def give_back(machine: Machine, container_id: str, ifname: str) -> None:
     """Give back what an attachment holds; it may hold nothing."""
     suffix = _suffix(container_id, ifname)
-    held = {name for name in _listing() if name.endswith(suffix)}
+    held = {name for name in record.names_in(FOLDER) if name.endswith(suffix)}
     if held:
-        say = f"rm -f {' '.join(f'{FOLDER}/{name}' for name in sorted(held))}"
-        machine.journal.run(say, lambda: _put(held, set()))
+        machine.journal.run(_command("rm -f", held), lambda: _put(held, set()))
 
 
 def entries_of_others(owner: Owner) -> int:
     """How many entries of iptables all that is held by others makes at most: one for each 15 ports of a protocol."""
     counts: dict[tuple[str, str], int] = {}
     own = _suffix(owner.container_id, owner.ifname)
-    for name in _listing():
+    for name in record.names_in(FOLDER):
         protocol, _, rest = name.partition(":")
         holder = rest.partition(":")[2]
         if f":{holder}" != own:
@@ -108,8 +110,9 @@ def _conflict(wanted: Published, held: Published, *, same_container: bool = Fals
     podman publishes the same ports with each network of a container: any of them leads to the same server.
     """
     for version in (4, 6):
+        held_by_port = held.by_port(version)
         for mine in wanted.of(version):
-            for theirs in held.of(version):
+            for theirs in held_by_port.get((mine.protocol, mine.host_port), ()):
                 same = same_container and mine.container_port == theirs.container_port
                 if mine.overlaps(theirs, version) and not same:
                     return str(mine)
@@ -127,15 +130,17 @@ def _is_alive(machine: Machine, found: Record) -> bool:
         namespace.close()
 
 
+def _command(verb: str, names: set[str]) -> str:
+    return f"{verb} {' '.join(word(f'{FOLDER}/{name}') for name in sorted(names))}"
+
+
+def longest_name(owner: Owner) -> str:
+    """The longest name that a port of this owner can have in the folder."""
+    return f"sctp:65535{_suffix(owner.container_id, owner.ifname)}"
+
+
 def _suffix(container_id: str, ifname: str) -> str:
     return f":{container_id}:{ifname}"
-
-
-def _listing() -> list[str]:
-    try:
-        return posix.listdir(FOLDER)
-    except FileNotFoundError:
-        return []
 
 
 def _put(before: set[str], after: set[str]) -> None:

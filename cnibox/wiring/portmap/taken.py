@@ -31,10 +31,11 @@ class Lead:
 
 def refuse(published: Published, version: int, leads: Iterable[Lead]) -> None:
     """CniError 999 that names the holder, if one of them overlaps with what another container is to publish."""
+    wanted = published.by_port(version)
     for lead in leads:
         if lead.container_id == published.owner.container_id:
             continue  # an ADD without DEL, or another network of its own: it leads to the same server
-        for mine in published.of(version):
+        for mine in wanted.get((lead.mapping.protocol, lead.mapping.host_port), ()):
             if mine.overlaps(lead.mapping, version):
                 text = f"host port {mine} is taken by container {lead.container_id}"
                 text += f" (network {lead.network})" if lead.network else ""

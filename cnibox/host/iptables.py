@@ -1,22 +1,62 @@
-"""iptables: one `iptables-restore --noflush -w` for each IP version and operation, instead of one process a rule."""
+"""iptables: one `iptables-restore --noflush -w` for each IP version and operation, instead of one process a rule.
+
+On most machines iptables keeps its tables in nftables, where other software may write, too. What iptables-restore does
+there works, but iptables-save shows nothing of a table with a rule that it does not know. Such a table is read over
+netlink, and ADD does not choose it.
+"""
 
 from __future__ import annotations
 
 import errno
 import posix
+from _socket import AF_INET, AF_INET6
+from _struct import pack
 
 from .journal import HostError
+from .netlink.codec import Family, attribute
+from .netlink.socket import Netlink
 from .process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .journal import Journal
 
 # Fixed: nothing of the environment chooses code that runs as root.
 FOLDERS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin")
 ENVIRON = {b"PATH": ":".join(FOLDERS).encode()}
+COMMENT_LIMIT = 255
+"""Bytes of a comment (linux/netfilter/xt_comment.h); iptables drops what is beyond, without a word."""
 NAMES = {4: "iptables", 6: "ip6tables"}
+_EXPRESSIONS = (
+    *("masq", "nat", "redir", "ct", "fib", "lookup", "reject", "queue", "dup"),
+    *("fwd", "notrack", "quota", "numgen", "hash", "socket", "tproxy"),
+    *("rt", "exthdr", "connlimit", "objref", "dynset", "synproxy", "osf", "tunnel", "byteorder"),
+)
+"""Those of nftables that iptables does not write. The list need not be complete: iptables-save has the last word."""
+_FOREIGN = tuple(pack("H", 1) + name.encode() + b"\0" for name in _EXPRESSIONS)  # with the type, NFTA_EXPR_NAME
+_OF_IPTABLES = (b"CNI-", b"KUBE-")
+"""In names of chains that only iptables makes. There may be thousands: their rules are not looked at."""
+_LOOKED_AT = 100
+"""A chain with more rules is not looked at, either: each takes some microseconds. iptables-save tells at CHECK."""
+
+# linux/netfilter/nf_tables.h; the whole of it takes longer to import than all the rest here.
+_GETCHAIN, _GETRULE = 10 << 8 | 4, 10 << 8 | 7
+_HEADER = (">BBH", ("nfgen_family", "version", "res_id"))
+_CHAIN = {"NFTA_CHAIN_TABLE": (1, "asciiz"), "NFTA_CHAIN_NAME": (3, "asciiz"), "NFTA_CHAIN_USE": (6, "be32")}
+_RULE = {"NFTA_RULE_TABLE": (1, "asciiz"), "NFTA_RULE_CHAIN": (2, "asciiz")}
+_NFTABLES = Family(
+    12,  # NETLINK_NETFILTER
+    {_GETCHAIN: "chain", _GETCHAIN - 1: "chain", _GETRULE: "rule"},
+    {"chain": (_HEADER, _CHAIN), "rule": (_HEADER, _RULE)},
+    {},
+)
 _PLAIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!%+,-./:=@_"
+
+
+class Unavailable(HostError):
+    """iptables cannot do what is needed here, and nothing has been changed."""
 
 
 def program(version: int, suffix: str = "") -> str | None:
@@ -50,13 +90,72 @@ def quoted(token: str) -> str:
     return f'"{escaped}"'
 
 
-def usable(version: int) -> bool:
-    """Whether iptables works here, judged as the reference does: `-t filter -S INPUT 1` ends with 0 or 1."""
+def usable(version: int, table: str = "filter") -> bool:
+    """Whether iptables has the table here, judged as the reference does: `-t filter -S INPUT 1` ends with 0 or 1."""
     path = program(version)
     if path is None:
         return False
-    status, _, _ = Process([path, "-w", "-t", "filter", "-S", "INPUT", "1"], b"", ENVIRON).finish()
+    chain = "INPUT" if table == "filter" else "OUTPUT"
+    status, _, _ = Process([path, "-w", "-t", table, "-S", chain, "1"], b"", ENVIRON).finish()
     return status in (0, 1)
+
+
+def require(versions: Iterable[int], table: str) -> None:
+    """Unavailable without a program for one of the IP versions, or when iptables cannot show the table."""
+    for version in versions:
+        if program(version, "-restore") is None:
+            raise missing_program(version)
+        if hides_rules(version, table):
+            say, reason = f"using {NAMES[version]} -t {table}", f"table {table} has rules that iptables cannot show"
+            hint = "other software, such as Tailscale, wrote them; use the nftables backend"
+            raise Unavailable(errno.ENOTSUP, say, reason, hint)
+
+
+def missing_program(version: int) -> Unavailable:
+    reason = f"there is no {NAMES[version]}-restore in {', '.join(FOLDERS)}"
+    hint = "install iptables, or use the nftables backend"
+    return Unavailable(errno.ENOENT, f"looking for {NAMES[version]}-restore", reason, hint)
+
+
+def hides_rules(version: int, table: str) -> bool:
+    """Whether other software has written rules to the table that iptables cannot show.
+
+    iptables-save is started only if a look at the rules over netlink gives a reason to.
+    """
+    if not is_on_nftables(version) or not _has_foreign_rules(version, table):
+        return False
+    path = program(version, "-save")
+    return path is not None and _is_hidden(Process([path, "-t", table], b"", ENVIRON).finish()[1], table)
+
+
+def _has_foreign_rules(version: int, table: str) -> bool:
+    """Whether a rule of the table has an expression that iptables does not write. No rule is decoded."""
+    family = AF_INET if version == 4 else AF_INET6
+    found: list[bool] = []
+
+    def look(data: bytes, start: int, stop: int) -> bool:
+        if not found and any(data.find(name, start, stop) >= 0 for name in _FOREIGN):
+            found.append(True)
+        return False
+
+    try:
+        with Netlink(_NFTABLES) as socket:
+            for chain in socket.dump(_GETCHAIN, {"nfgen_family": family}, holding=_is_not_of_iptables):
+                uses = attribute(chain, "NFTA_CHAIN_USE") or 0
+                if attribute(chain, "NFTA_CHAIN_TABLE") == table and 0 < uses <= _LOOKED_AT:
+                    place = [("NFTA_RULE_TABLE", table), ("NFTA_RULE_CHAIN", attribute(chain, "NFTA_CHAIN_NAME"))]
+                    socket.dump(_GETRULE, {"nfgen_family": family, "attrs": place}, holding=look)
+    except OSError:  # iptables itself will say what is wrong
+        return False
+    return bool(found)
+
+
+def _is_not_of_iptables(data: bytes, start: int, stop: int) -> bool:
+    return all(data.find(name, start, stop) < 0 for name in _OF_IPTABLES)
+
+
+def _is_hidden(output: bytes, table: str) -> bool:
+    return f"# Table `{table}' is incompatible".encode() in output
 
 
 def has_chain(version: int, table: str, chain: str) -> bool:
@@ -79,8 +178,7 @@ class Restore:
         self.say = say(version, table, lines)
         path = program(version, "-restore")
         if path is None:
-            hint = "install iptables, or use the nftables backend"
-            raise HostError(errno.ENOENT, self.say, f"there is no {NAMES[version]}-restore", hint)
+            raise missing_program(version)
         script = "\n".join((f"*{table}", *lines, "COMMIT", ""))
         try:
             self.process = Process([path, "--noflush", "-w"], script.encode(), ENVIRON, inherited=inherited)
@@ -96,13 +194,17 @@ class Restore:
 
 
 def rules(version: int, table: str) -> list[str]:
-    """The table's lines as `iptables-save` prints them; none where there is no such program."""
+    """The table's lines as `iptables-save` prints them, or would print them; none where there is no such program."""
     path = program(version, "-save")
     if path is None:
         return []
     status, output, complaint = Process([path, "-t", table], b"", ENVIRON).finish()
     if status != 0:
         raise HostError(errno.EIO, f"{path} -t {table}", " ".join(complaint.decode(errors="replace").split()))
+    if _is_hidden(output, table):
+        from . import iptables_by_netlink
+
+        return iptables_by_netlink.lines(version, table)
     return output.decode(errors="replace").splitlines()
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RULE_WANTED = frozenset(("NFTA_RULE_HANDLE", "NFTA_RULE_USERDATA"))
 CHAIN_WANTED = frozenset(("NFTA_CHAIN_TABLE", "NFTA_CHAIN_NAME"))
 FAMILIES = {nft.NFPROTO_INET: "inet", nft.NFPROTO_IPV4: "ip", nft.NFPROTO_IPV6: "ip6", nft.NFPROTO_BRIDGE: "bridge"}
+ABSENT = (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)
+"""No such table; or a kernel without nftables, or without that family."""
 IFNAMSIZ = 16  # linux/if.h
 COMMENT_LIMIT = 128
 """Bytes of a rule's comment that nft(8) shows."""
@@ -120,14 +122,14 @@ class Table:
         self, kind: int, attributes: list[tuple[str, Any]], wanted: frozenset[str], what: str, holding: Holding = b""
     ) -> list[Any]:
         body = {"nfgen_family": self.family, "attrs": attributes}
-        with open_socket(self.namespace) as socket:
-            try:
+        try:
+            with open_socket(self.namespace) as socket:
                 return socket.dump(kind, body, wanted, holding=holding)
-            except NetlinkError as error:
-                if error.errno in (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL):
-                    return []
-                say = f"nft list {what} of table {FAMILIES[self.family]} {self.name}"
-                raise HostError(error.errno or errno.EIO, say) from None
+        except (NetlinkError, HostError) as error:
+            if error.errno in ABSENT:
+                return []
+            say = f"nft list {what} of table {FAMILIES[self.family]} {self.name}"
+            raise HostError(error.errno or errno.EIO, say) from None
 
     def commit(self, say: str, *requests: Request) -> None:
         """Carry them out all together or not at all; the kernel's refusal becomes a HostError that tells `say`."""

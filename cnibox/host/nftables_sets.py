@@ -8,7 +8,7 @@ from .journal import HostError
 from .netlink import nft
 from .netlink.codec import attribute
 from .netlink.socket import NLM_F_CREATE, NetlinkError
-from .nftables import FAMILIES, open_socket
+from .nftables import ABSENT, FAMILIES, open_socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 ADDRESS_TYPES = {4: (7, 4), 6: (8, 16)}
 """IP version -> nft(8)'s number of the type (ipv4_addr, ipv6_addr), and its length in bytes."""
-ABSENT = (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class AddressSet:
@@ -47,24 +46,24 @@ class AddressSet:
 
     def comment_of(self, key: bytes) -> str | None:
         """The comment of an element, None without element, set or table."""
-        with open_socket(self.table.namespace) as socket:
-            try:
+        try:
+            with open_socket(self.table.namespace) as socket:
                 answer = socket.ask((nft.NFT_MSG_GETSETELEM, 0, self._elements({"attrs": _key(key)})))
-            except NetlinkError as error:
-                if error.errno in ABSENT:
-                    return None
-                raise HostError(error.errno or errno.EIO, f"nft get element {self._place()}") from None
+        except (NetlinkError, HostError) as error:
+            if error.errno in ABSENT:
+                return None
+            raise HostError(error.errno or errno.EIO, f"nft get element {self._place()}") from None
         return dict(_elements_of([answer])).get(key)
 
     def elements(self) -> list[tuple[bytes, str]]:
         """(key, comment) of each element; none without set or table."""
-        with open_socket(self.table.namespace) as socket:
-            try:
+        try:
+            with open_socket(self.table.namespace) as socket:
                 return _elements_of(socket.dump(nft.NFT_MSG_GETSETELEM, self._elements()))
-            except NetlinkError as error:
-                if error.errno in ABSENT:
-                    return []
-                raise HostError(error.errno or errno.EIO, f"nft list set {self._place()}") from None
+        except (NetlinkError, HostError) as error:
+            if error.errno in ABSENT:
+                return []
+            raise HostError(error.errno or errno.EIO, f"nft list set {self._place()}") from None
 
     def _place(self) -> str:
         return f"{FAMILIES[self.table.family]} {self.table.name} {self.name}"

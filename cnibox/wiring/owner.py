@@ -17,14 +17,18 @@ class Owner:
         self.ifname = ifname
 
 
-def strangers(rules: list[str], kind: str, network: str, valid: set[tuple[str, str]]) -> list[Owner]:
-    """Who is named by the comments of these rules of iptables: the network's containers without a valid attachment.
+def chains_named(rules: list[str], kind: str, network: str) -> set[str]:
+    """The containers' chains of a network, as the comments of these rules of iptables name it.
 
-    kind: what comes before `name: "<network>" id: "<container ID>"`; valid: (container ID, interface name)
+    kind: what comes before `name: "<network>" id: "<container ID>"`. A long ID may be cut: the chain says whose it is.
     """
-    before, after = f'"{kind}name: \\"{network}\\" id: \\"', '\\""'
-    found = {rule.partition(before)[2].partition(after)[0] for rule in rules if before in rule}
-    return [Owner(network, each, "") for each in sorted(found - {container_id for container_id, _ in valid})]
+    before = f'"{kind}name: \\"{network}\\" id: \\"'
+    found = set()
+    for rule in rules:
+        if before in rule:
+            target = rule.rpartition(" -j ")[2].partition(" ")[0]
+            found.add(target if target.startswith("CNI-") else rule.split()[1])
+    return found
 
 
 def digest(text: str, length: int) -> str:

@@ -10,7 +10,7 @@ import errno
 import posix
 
 from .. import record
-from ..host import addresses, links, sysctl
+from ..host import addresses, iptables, links, sysctl
 from ..host.journal import HostError
 from ..spec import errors
 from ..spec.address import Cidr
@@ -176,17 +176,28 @@ class VethPlugin(InterfacePlugin):
         if not addresses:
             return lambda: None
         arguments = (addresses, self._shares_chain(self.request.name), self.lock.fd)
-        finish = masquerade.add(self.machine, self.owner(), self.backend, *arguments)
+
+        def use_nftables(error: HostError) -> None:
+            versions = {address.version for address in addresses}
+            if self.option.ipMasqBackend or not backends.falls_back(self.machine, error, versions, "nat"):
+                raise error
+            if not isinstance(error, iptables.Unavailable):  # which comes before any change
+                backends.clear(lambda: masquerade.remove(self.machine, self.owner(), self.backend, addresses)())
+            self.backend = "nftables"
+            self.remember_pair(result)
+            masquerade.add(self.machine, self.owner(), self.backend, *arguments)
+
+        try:
+            finish = masquerade.add(self.machine, self.owner(), self.backend, *arguments)
+        except HostError as error:
+            use_nftables(error)
+            return lambda: None
 
         def finish_or_fall_back() -> None:
             try:
                 finish()
             except HostError as error:
-                if self.option.ipMasqBackend or not backends.falls_back(self.machine, error):
-                    raise
-                self.backend = "nftables"
-                self.remember_pair(result)
-                masquerade.add(self.machine, self.owner(), self.backend, *arguments)
+                use_nftables(error)
 
         return finish_or_fall_back
 
@@ -259,7 +270,7 @@ class VethPlugin(InterfacePlugin):
     def status(self) -> None:
         super().status()
         if self.option.ipMasq:
-            backends.require_usable(self.machine, self.option.ipMasqBackend, "ipMasq", "ipMasqBackend")
+            backends.require_usable(self.machine, self.option.ipMasqBackend, "ipMasq", "ipMasqBackend", "nat")
 
 
 def shield(host: Namespace, name: str, *, shared: bool = False) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import posix
 
 from ... import log, record
-from ...host import files, firewalld, links
+from ...host import files, firewalld, iptables, links
 from ...host.journal import HostError
 from ...plugin import Attempts
 from ...spec import errors
@@ -144,8 +144,10 @@ class Firewall(ChainedPlugin):
             backend_called(facts["filter"]).add(self.machine, part, lock, is_first)
         except HostError as error:
             asked_for = self.option.backend == "iptables" or facts["filter"] == "nftables"
-            if asked_for or not backends.falls_back(self.machine, error):
+            if asked_for or not backends.falls_back(self.machine, error, part.versions, "filter"):
                 raise
+            if not isinstance(error, iptables.Unavailable):  # which comes before any change
+                backends.clear(lambda: self._remove_rules(self.record(**facts), "iptables", lock))
             facts |= {"filter": "nftables", "backend": facts["backend"].replace("iptables", "nftables")}
             self.remember(**facts)
             self.machine.journal.why = "backend"
@@ -187,19 +189,29 @@ class Firewall(ChainedPlugin):
 
     def _delete_recorded(self, attempt: Attempts, found: Record, lock: int) -> None:
         part, facts = part_of(found), found.facts
-        backend, ports = str(facts.get("filter") or "iptables"), list(facts.get("ports") or ())
+        backend = str(facts.get("filter") or "iptables")
         if facts.get("backend") == "firewalld":
             attempt(self._remove_sources, part.addresses, str(facts.get("zone") or ZONE), found)
         if part.versions:
-            policies: set[str] | None = set()
             self.machine.journal.why = "DEL"
-            if part.policy != OPEN:
-                policies = attempt(policies_of_others, self.machine, part, found, ports, backend)
-            if policies is not None:
-                attempt(backend_called(backend).remove, self.machine, part, policies, lock)
+            attempt(self._remove_rules, found, backend, lock)
         for port in attempt(ports_among, self.machine, part.bridge, list(facts.get("isolated") or ())) or ():
             if port.port.get("IFLA_BRPORT_ISOLATED"):
                 attempt(links.set_isolated, self.machine.host, port, False)
+
+    def _remove_rules(self, found: Record, backend: str, lock: int) -> None:
+        """iptables' rules of a bridge are those of one IP version; nftables' are for both."""
+        attempt, part = Attempts(), part_of(found)
+        for each in part.by_version() if backend == "iptables" and part.policy != OPEN else [part]:
+            attempt(self._remove_part, each, found, backend, lock)
+        attempt.finish()
+
+    def _remove_part(self, part: Part, found: Record, backend: str, lock: int) -> None:
+        policies: set[str] = set()
+        if part.policy != OPEN:
+            ports = list(found.facts.get("ports") or ())
+            policies = policies_of_others(self.machine, part, found, ports, backend)
+        backend_called(backend).remove(self.machine, part, policies, lock)
 
     def delete_unrecorded(self, attempt: Attempts, sandbox: Namespace | None) -> None:
         """What a Go plugin made, by whatever backend: prevResult's addresses, but those that another attachment has."""
@@ -216,11 +228,13 @@ class Firewall(ChainedPlugin):
         for backend in ("iptables", "nftables"):
             if backend == "nftables" and not backends.usable(self.machine, backend):
                 continue
-            policies = {SAME_BRIDGE, ISOLATED}
+            policies = None
             if part.bridge:
-                policies = attempt(policies_of_others, self.machine, part, mine, host_interfaces(result), backend)
-            if policies is not None:
-                attempt(backend_called(backend).remove_unrecorded, self.machine, part, policies, held)
+                ports = host_interfaces(result)
+                policies = attempt(backends.look, policies_of_others, self.machine, part, mine, ports, backend)
+            if policies is None:  # others may need all of the bridge's rules
+                policies = {SAME_BRIDGE, ISOLATED}
+            attempt(backend_called(backend).remove_unrecorded, self.machine, part, policies, held)
         zone = member(self.request.config, "firewalldZone")
         attempt(self._remove_sources, part.addresses, zone if isinstance(zone, str) and zone else ZONE, mine)
 
@@ -262,7 +276,7 @@ class Firewall(ChainedPlugin):
             text = "firewalld is not running: nobody has its name on the system bus"
             raise CniError(errors.PLUGIN_UNAVAILABLE, text, 'start it, or set "backend" to another')
         if not running or self.option.ingressPolicy != OPEN:
-            backends.require_usable(self.machine, "" if running else wanted, "firewall", "backend")
+            backends.require_usable(self.machine, "" if running else wanted, "firewall", "backend", "filter")
 
 
 class _Turn:

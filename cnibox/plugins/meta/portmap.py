@@ -236,8 +236,12 @@ class Portmap(ChainedPlugin):
             portmap.add(self.machine, published, self.backend, *arguments)()
         except HostError as error:
             is_chosen = self.option.backend or self._specific_options()
-            if is_chosen or not backends.falls_back(self.machine, error):
+            if is_chosen or not backends.falls_back(self.machine, error, published.versions, "nat"):
                 raise
+            made = None if isinstance(error, iptables.Unavailable) else published  # which comes before any change
+            for each in (before, made):
+                if each is not None:
+                    backends.clear(portmap.remove(self.machine, each, self.backend, siblings))
             self.backend = "nftables"
             self._remember(published)
             portmap.add(self.machine, published, self.backend, *arguments)()
@@ -312,12 +316,9 @@ class Portmap(ChainedPlugin):
 
     def status(self) -> None:
         self.validate()
-        wanted = self.option.backend
-        backends.require_usable(self.machine, wanted, "portmap", "backend")
         self._choose_backend()
-        if self.backend == "iptables" and not wanted and not backends.usable(self.machine, self.backend):
-            self.backend = "nftables"
-            self._require_own_words()
+        chosen = self.option.backend or (self.backend if self._specific_options() else "")
+        backends.require_usable(self.machine, chosen, "portmap", "backend", "nat")
         chain = self.option.externalSetMarkChain
         if chain is not None and not any(iptables.has_chain(version, "nat", chain) for version in (4, 6)):
             text = f'table nat of iptables has no chain "{chain}" to mark what is to be masqueraded'

@@ -57,13 +57,16 @@ def others_of(mine: Record) -> Iterator[Record]:
 
 
 def policies_of_others(machine: Machine, part: Part, mine: Record, ports: list[str], backend: str) -> set[str]:
-    """The ingress policies of the part's bridge that other attachments need.
+    """The ingress policies of the part's bridge that other attachments need by that backend.
 
+    By iptables, whose rules are of one IP version, only attachments with an address of the part's versions count.
     ports: the names of the attachment's own host interfaces
     """
     found: set[str] = set()
-    for other in map(part_of, others_of(mine)):
-        if other.bridge == part.bridge:
+    recorded = [each for each in others_of(mine) if str(each.facts.get("filter") or "iptables") == backend]
+    for other in map(part_of, recorded):
+        same_version = backend != "iptables" or not set(part.versions).isdisjoint(other.versions)
+        if other.bridge == part.bridge and same_version:
             found.add(other.policy)
             if part.policy in found:
                 return found  # nothing can go

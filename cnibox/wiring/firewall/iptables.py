@@ -24,6 +24,7 @@ from ...host import iptables
 from ...host.iptables import Restore
 from ...host.journal import HostError
 from ...plugin import Attempts
+from .. import backends
 from .part import ISOLATED, OPEN, SAME_BRIDGE, prefixed
 from .ruleset import Ruleset
 
@@ -92,6 +93,7 @@ def _own(part: Part, version: int) -> list[Rule]:
 
 
 def add(machine: Machine, part: Part, lock: int, is_first: bool) -> None:
+    iptables.require(part.versions, "filter")
     running = []
     for version in part.versions:
         if is_first:
@@ -102,8 +104,9 @@ def add(machine: Machine, part: Part, lock: int, is_first: bool) -> None:
             lines = [f"-C {chain} {rule}" for chain, rule in shared(part)]
             lines += [f"-A {chain} {rule}" for chain, rule in _own(part, version)]
         running.append(_change(machine, version, lines, lock))
-    for version, change in zip(part.versions, running, strict=True):
-        if change.refused() is None:
+    refusals = [change.refused() for change in running]
+    for version, change, refusal in zip(part.versions, running, refusals, strict=True):
+        if refusal is None:
             change.succeeded()
             continue
         ruleset = Ruleset.read(version)  # something of it is missing, or is there already
@@ -237,7 +240,7 @@ def remove_unrecorded(machine: Machine, part: Part, others: set[str], held: list
     """`part.policy` is not known: any of its bridge's rules go."""
     attempt = Attempts()
     for version in sorted({address.version for address in part.addresses}):
-        ruleset = attempt(Ruleset.read, version)
+        ruleset = backends.look(Ruleset.read, version)
         if ruleset is None:
             continue
         rules = [*own([address for address in part.addresses if address.version == version]), *_unneeded(part, others)]

@@ -42,6 +42,20 @@ class Part:
         self.policy = policy
         self.bridge = bridge
 
+    def by_version(self) -> list[Part]:
+        """The same part for each IP version alone: another attachment to the bridge may have only one of them."""
+        return [
+            Part(
+                self.owner,
+                [address for address in self.addresses if address.version == version],
+                accepts=self.accepts,
+                admin=self.admin,
+                policy=self.policy,
+                bridge=self.bridge,
+            )
+            for version in self.versions
+        ]
+
     @property
     def versions(self) -> list[int]:
         """The IP versions of its addresses, if there is anything to do for them."""

@@ -17,7 +17,8 @@ from ...host import iptables
 from ...host.iptables import Restore
 from ...host.journal import HostError
 from ...plugin import Attempts
-from ..owner import Owner, digest, strangers
+from .. import backends
+from ..owner import Owner, chains_named, digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def chain_of(owner: Owner) -> str:
 def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: bool, lock: int) -> Callable[[], None]:
     """Begin to add the rules; the function returned waits until they are there."""
     running: list[tuple[Restore, Callable[[], None]]] = []
+    iptables.require(sorted({address.version for address in addresses}), "nat")
     for version in (4, 6):
         mine = [address for address in addresses if address.version == version]
         if not mine:
@@ -76,27 +78,39 @@ def remove(machine: Machine, owner: Owner, addresses: list[Cidr]) -> Callable[[]
                 restore.finish()
                 succeeded()
             except HostError:  # as a whole, when one of the rules is missing, or the chain another attachment's, too
-                attempt(_remove_journaled, machine, mine[0].version, owner, mine)
+                attempt(_remove_left, machine, mine[0].version, owner, mine)
         attempt.finish()
 
     return finish
+
+
+def _remove_left(machine: Machine, version: int, owner: Owner, addresses: list[Cidr]) -> None:
+    lines = _leftover(chain_of(owner), iptables.rules(version, "nat"), addresses)
+    iptables.change(machine.journal, version, "nat", lines)
 
 
 def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
     """Remove the container's rules when only names are known of them, but not those for the addresses in `keep`."""
     attempt = Attempts()
     for version in (4, 6):
-        attempt(_remove_journaled, machine, version, owner, None, keep)
+        there = backends.look(iptables.rules, version, "nat") or []
+        attempt(_remove_seen, machine, version, chain_of(owner), there, keep)
     attempt.finish()
 
 
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
     """Remove the rules of the network's containers that have no valid attachment."""
     attempt = Attempts()
+    keep = {chain_of(Owner(network, container_id, "")) for container_id, _ in valid}
     for version in (4, 6):
-        for owner in strangers(attempt(iptables.rules, version, "nat") or [], "", network, valid):
-            attempt(_remove_journaled, machine, version, owner, None)
+        there = backends.look(iptables.rules, version, "nat") or []
+        for chain in sorted(chains_named(there, "", network) - keep):
+            attempt(_remove_seen, machine, version, chain, there, [])
     attempt.finish()
+
+
+def _remove_seen(machine: Machine, version: int, chain: str, there: list[str], keep: list[Cidr]) -> None:
+    iptables.change(machine.journal, version, "nat", _leftover(chain, there, None, keep))
 
 
 def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[str]:
@@ -117,14 +131,15 @@ def repair(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[C
         if mine:
             there = iptables.rules(version, "nat")
             sharing = [address for address in others if address.version == version]
-            lines = [f"-D {line[3:]}" for line in _leading(there, owner) if _source(line) in _sources(mine)]
+            lines = [f"-D {line[3:]}" for line in _leading(there, chain_of(owner)) if _source(line) in _sources(mine)]
             lines += _chain(owner, mine + sharing) + _jumps(owner, mine)
             is_there = any(line.startswith(f":{chain_of(owner)} ") for line in there)
             iptables.change(machine.journal, version, "nat", lines, is_there=is_there)
 
 
 def _comment(owner: Owner) -> str:
-    return f'-m comment --comment "name: \\"{owner.network}\\" id: \\"{owner.container_id}\\""'
+    text = f'name: "{owner.network}" id: "{owner.container_id}"'[: iptables.COMMENT_LIMIT]
+    return '-m comment --comment "{}"'.format(text.replace('"', '\\"'))
 
 
 def _lines(owner: Owner, addresses: list[Cidr], shared_chain: bool) -> list[str]:
@@ -173,24 +188,15 @@ def _removal(owner: Owner, addresses: list[Cidr]) -> list[str]:
 
 def _remove(version: int, owner: Owner, addresses: list[Cidr]) -> None:
     """The undo of an ADD."""
-    lines = _leftover(version, owner, addresses)
+    lines = _leftover(chain_of(owner), iptables.rules(version, "nat"), addresses)
     if lines:
         Restore(version, "nat", lines).finish()
 
 
-def _remove_journaled(
-    machine: Machine, version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()
-) -> None:
-    """Remove what is there of the rules. `addresses` None: all that lead to the chain, but those to `keep`."""
-    iptables.change(machine.journal, version, "nat", _leftover(version, owner, addresses, keep))
-
-
-def _leftover(version: int, owner: Owner, addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> list[str]:
-    """The lines that remove what is there."""
-    chain = chain_of(owner)
-    there = iptables.rules(version, "nat")
+def _leftover(chain: str, there: list[str], addresses: list[Cidr] | None, keep: Iterable[Cidr] = ()) -> list[str]:
+    """The lines that remove what is there. `addresses` None: all that lead to the chain, but those to `keep`."""
     sources = None if addresses is None else _sources(addresses)
-    leading = _leading(there, owner)
+    leading = _leading(there, chain)
     kept = _sources(keep)
     going = [line for line in leading if _source(line) not in kept and (sources is None or _source(line) in sources)]
     lines = [f"-D {line[3:]}" for line in going]
@@ -200,9 +206,9 @@ def _leftover(version: int, owner: Owner, addresses: list[Cidr] | None, keep: It
     return lines
 
 
-def _leading(there: list[str], owner: Owner) -> list[str]:
-    """The lines of the jumps to the owner's chain."""
-    return [line for line in there if line.startswith("-A POSTROUTING ") and f" -j {chain_of(owner)}" in line]
+def _leading(there: list[str], chain: str) -> list[str]:
+    """The lines of the jumps to the chain."""
+    return [line for line in there if line.startswith("-A POSTROUTING ") and f" -j {chain}" in line]
 
 
 def _sources(addresses: Iterable[Cidr]) -> set[str]:
@@ -214,12 +220,16 @@ def _source(line: str) -> str:
 
 
 def _finish(running: list[tuple[Restore, Callable[[], None]]], *, quietly: bool = False) -> None:
+    """Wait for all of them; then the first error, unless `quietly`."""
+    refusals: list[HostError] = []
     for restore, succeeded in running:
         try:
             restore.finish()
             if not quietly:
                 succeeded()
         except HostError as error:
-            if not quietly:
-                raise
-            log.debug(f"undo of rules that were refused: {error}")
+            refusals.append(error)
+    for refusal in refusals:
+        if not quietly:
+            raise refusal
+        log.debug(f"undo of rules that were refused: {refusal}")

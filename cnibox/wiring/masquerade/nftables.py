@@ -24,6 +24,7 @@ from ...host.journal import HostError
 from ...host.netlink.nft import NF_INET_POST_ROUTING, NFPROTO_INET, NFT_GOTO, NFT_RETURN, PRIORITY_SRCNAT
 from ...host.nftables import Table
 from ...plugin import Attempts
+from .. import backends
 from ..owner import Owner, digest
 
 TYPE_CHECKING = False
@@ -64,14 +65,17 @@ def add(machine: Machine, owner: Owner, addresses: list[Cidr], shared_chain: boo
 
 def remove(machine: Machine, owner: Owner, addresses: list[Cidr]) -> Callable[[], None]:
     """Remove the owner's rules, whatever their addresses; there may be none."""
-    remove_by_name(machine, owner, [])
+    _remove_seen(machine, prefix_of(owner), _table(machine).comments(CHECKS))
     return _nothing
 
 
 def remove_by_name(machine: Machine, owner: Owner, keep: list[Cidr]) -> None:
     """The same: a rule's comment names its attachment, so that those of others are safe."""
-    table, prefix = _table(machine), prefix_of(owner)
-    _delete(machine, table, [handle for handle, comment in table.comments(CHECKS) if comment.startswith(prefix)])
+    _remove_seen(machine, prefix_of(owner), backends.look(_table(machine).comments, CHECKS) or [])
+
+
+def _remove_seen(machine: Machine, prefix: str, comments: list[tuple[int, str]]) -> None:
+    _delete(machine, [handle for handle, comment in comments if comment.startswith(prefix)])
 
 
 def missing(machine: Machine, owner: Owner, addresses: list[Cidr]) -> list[str]:
@@ -104,20 +108,21 @@ def repair(machine: Machine, owner: Owner, addresses: list[Cidr], others: list[C
 
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
     """Remove the network's rules whose attachment is not valid."""
-    table, network_prefix = _table(machine), f"{digest(network, 16)}-"
+    network_prefix = f"{digest(network, 16)}-"
     keep = {prefix_of(Owner(network, container_id, ifname)) for container_id, ifname in valid}
     stale: dict[str, list[int]] = {}
-    for handle, comment in table.comments(CHECKS):
+    for handle, comment in backends.look(_table(machine).comments, CHECKS) or []:
         if comment.startswith(network_prefix) and comment[:33] not in keep:
             stale.setdefault(comment[:33], []).append(handle)
     attempt = Attempts()
     for _, handles in sorted(stale.items()):
-        attempt(_delete, machine, table, handles)
+        attempt(_delete, machine, handles)
     attempt.finish()
 
 
-def _delete(machine: Machine, table: Table, handles: list[int]) -> None:
+def _delete(machine: Machine, handles: list[int]) -> None:
     if handles:
+        table = _table(machine)
         say = nftables.say(*(f"delete rule inet {NAME} {CHECKS} handle {handle}" for handle in handles))
         requests = [table.delete_rule(CHECKS, handle) for handle in handles]
         machine.journal.run(say, lambda: table.commit(say, *requests))

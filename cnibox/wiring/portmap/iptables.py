@@ -16,7 +16,8 @@ from ...host import iptables
 from ...host.iptables import Restore
 from ...host.journal import HostError
 from ...plugin import Attempts
-from ..owner import Owner, strangers
+from .. import backends
+from ..owner import Owner, chains_named
 from . import iptables_shared as shared
 from . import iptables_taken as taken
 from .iptables_rules import chain_of, entries, rules
@@ -46,6 +47,7 @@ def add(
     is_first: bool,
 ) -> Callable[[], None]:
     """Begin to put the rules in the place of those from `before`; the function returned waits until they are there."""
+    iptables.require(published.versions, "nat")
     for version in taken.worth_reading(machine, published):
         taken.require_free(machine, published, version)
     starting = []
@@ -56,8 +58,15 @@ def add(
     running = [change.start() for change in starting]
 
     def finish() -> None:
+        """Wait for all of them; then the first error."""
+        refusals: list[HostError] = []
         for change in running:
-            change.finish()
+            try:
+                change.finish()
+            except HostError as error:
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]
 
     return finish
 
@@ -86,7 +95,7 @@ def remove_by_name(machine: Machine, owner: Owner, siblings: list[Published], lo
     """Remove the container's rules when only names are known. `look`: start a program if only that can find any."""
     attempt, nothing = Attempts(), Published(owner, [], [])
     for version in (4, 6):
-        if iptables.program(version, "-restore") is None or not attempt(_may_have_rules, machine, version, owner, look):
+        if not backends.look(_has_rules, machine, version, owner, look):
             continue
         attempt(rebuild, version, nothing, siblings, -1, machine.journal)
     attempt.finish()
@@ -95,9 +104,12 @@ def remove_by_name(machine: Machine, owner: Owner, siblings: list[Published], lo
 def collect(machine: Machine, network: str, valid: set[tuple[str, str]]) -> None:
     """Remove the rules of the network's containers that have no valid attachment."""
     attempt = Attempts()
+    keep = {chain_of(Owner(network, container_id, "")) for container_id, _ in valid}
     for version in (4, 6):
-        for owner in strangers(attempt(iptables.rules, version, "nat") or [], "dnat ", network, valid):
-            attempt(rebuild, version, Published(owner, [], []), [], -1, machine.journal)
+        there = backends.look(iptables.rules, version, "nat") or []
+        for chain in sorted(chains_named(there, "dnat ", network) - keep):
+            script = _clearing(there, chain, is_staying=False)
+            attempt(iptables.change, machine.journal, version, "nat", script)
     attempt.finish()
 
 
@@ -147,11 +159,7 @@ def _rebuild(
     lines = iptables.rules(version, "nat")
     needed: dict[str, None] = {}
     staying = [each for each in (*siblings, published) if each.of(version)]
-    there, script = shared.in_lines(lines), []
-    for chain, before in ((chain_of(published.owner), DNAT), (chain_of(published.owner, "SN"), OLD_ENTRIES)):
-        script += [f"-D {rule}" for rule in _rules_of(lines, before) if rule.endswith(f" -j {chain}")]
-        if f":{chain}" in there and (before != DNAT or not staying):
-            script += [f"-F {chain}", f"-X {chain}"]
+    there, script = shared.in_lines(lines), _clearing(lines, chain_of(published.owner), is_staying=bool(staying))
     if staying:
         needed = dict.fromkeys(each for one in staying for each in shared.wanted(one) if each not in there)
         late = [line for one in staying[:1] for line in shared.late(one, lines)]
@@ -163,6 +171,16 @@ def _rebuild(
     elif script:
         Restore(version, "nat", script, lock).finish()
     return list(needed)
+
+
+def _clearing(lines: list[str], chain: str, *, is_staying: bool) -> list[str]:
+    """What removes the entries that lead to a container's chain, and the chain itself unless it is staying."""
+    script, there = [], shared.in_lines(lines)
+    for each, before in ((chain, DNAT), (chain.replace("-DN-", "-SN-"), OLD_ENTRIES)):
+        script += [f"-D {rule}" for rule in _rules_of(lines, before) if rule.endswith(f" -j {each}")]
+        if f":{each}" in there and (before != DNAT or not is_staying):
+            script += [f"-F {each}", f"-X {each}"]
+    return script
 
 
 class _Change:
@@ -257,14 +275,16 @@ def _shared(machine: Machine, version: int, published: Published, is_first: bool
     return first, made
 
 
-def _may_have_rules(machine: Machine, version: int, owner: Owner, look: bool) -> bool:
-    """Whether the container's chain is there, as far as that can be told without starting a program."""
+def _has_rules(machine: Machine, version: int, owner: Owner, look: bool) -> bool:
+    """Whether the container's chain is there; not `look`: no, where only a program could tell."""
+    chains = [chain_of(owner, kind) for kind in ("DN", "SN")]
     if not iptables.is_on_nftables(version):
-        return look
+        there = shared.in_lines(iptables.rules(version, "nat")) if look else set()
+        return any(f":{chain}" in there for chain in chains)
     from ...host.nftables_nat import uses_of
 
     table = shared.table_of(machine, version)
-    return any(uses_of(table, chain_of(owner, kind)) >= 0 for kind in ("DN", "SN"))
+    return any(uses_of(table, chain) >= 0 for chain in chains)
 
 
 def _rules_of(lines: list[str], chain: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...host.iptables import quoted
+from ...host.iptables import COMMENT_LIMIT, quoted
 from ..owner import digest
 from .iptables_shared import DNAT
 from .mappings import PORTS_OF_A_MATCH, PROTOCOLS, SET_MARK, in_url
@@ -11,8 +11,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..owner import Owner
     from .mappings import Published
-
-COMMENT_LIMIT = 255  # linux/netfilter/xt_comment.h
 
 
 def chain_of(owner: Owner, kind: str = "DN") -> str:

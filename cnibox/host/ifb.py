@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def create(namespace: Namespace, name: str, mtu: int) -> None:
     """Create one, down, without a queue of its own; undone."""
-    links.create(namespace, name, "ifb", [("IFLA_MTU", mtu), ("IFLA_TXQLEN", 0)])
+    links.create(namespace, name, "ifb", [("IFLA_ADDRESS", links.random_mac()), ("IFLA_MTU", mtu), ("IFLA_TXQLEN", 0)])
 
 
 def remove(namespace: Namespace, link: Link) -> None:

@@ -18,6 +18,7 @@ from .netlink.rtnl import (
     RTN_UNICAST,
     RTNH_F_ONLINK,
     RTPROT_BOOT,
+    RTPROT_RA,
     RTPROT_UNSPEC,
 )
 from .netlink.socket import NLM_F_APPEND, NLM_F_CREATE
@@ -141,6 +142,12 @@ def of(namespace: Namespace, version: int, index: int = 0) -> list[Route]:
 def through(namespace: Namespace, link: Link) -> list[Route]:
     """All unicast routes that lead through the link; the kernel looks for them, as a host may have a million."""
     return [route for version in (4, 6) for route in of(namespace, version, link.index) if route.leads_through(link)]
+
+
+def advertised(namespace: Namespace) -> set[int]:
+    """The indexes of the interfaces that have routes from router advertisements."""
+    found = [route for route in of(namespace, 6) if route.proto == RTPROT_RA]
+    return {index for route in found for index in (route.index, *(hop for hop, _ in route.hops)) if index}
 
 
 def default_interface(namespace: Namespace) -> int:

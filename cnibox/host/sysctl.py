@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from .. import log
@@ -72,7 +73,8 @@ def _put(namespace: Namespace, key: str, value: str, say: str) -> None:
             finally:
                 posix.close(fd)
         except OSError as error:
-            raise HostError(error.errno or 0, say) from None
+            hint = "set it on the host" if error.errno == errno.EROFS else ""
+            raise HostError(error.errno or 0, say, hint=hint) from None
 
 
 class for_now:

@@ -13,6 +13,7 @@ from ..record import STATE
 from ..spec import errors
 from ..spec.address import Cidr
 from ..spec.errors import CniError
+from .interface import IPV6_MTU, ipv6_needs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from ..host.journal import Undo
     from ..host.links import Link
     from ..host.namespace import Machine, Namespace
+
+
+PINNED = f"{STATE}/bridges"
+"""A file for each bridge whose MAC address was given to it: <index>-<address>."""
 
 
 class Hold:
@@ -68,15 +73,43 @@ def unless_joined(host: Namespace, bridge: Link, undo: Undo, *, besides: str = "
     return undo_if_alone
 
 
-def provide_gateways(machine: Machine, link: Link, bridge: Link, wanted: list[Cidr], *, replace: bool) -> bool:
-    """Give the gateways' addresses to a link, the bridge itself or its interface in a VLAN; whether one was missing."""
+def keep_mac(machine: Machine, bridge: Link, *, is_new: bool) -> None:
+    """Pin a bridge's MAC address before a port of ours joins it: else it would change with the ports that come and go.
+
+    Setting an address that is set already flushes the bridge's neighbours, and the kernel does not tell by netlink
+    whether it is set (addr_assign_type). So it is written down. `is_new`: the bridge was created with its address.
+    """
+    if _is_pinned(bridge.index, bridge.mac):
+        return
+    machine.journal.why = "bridge"
+    mac = bridge.mac if is_new else links.pin_mac(machine.host, bridge)
+    path = _pinned(bridge.index, mac)
+    files.make_directory(machine.journal, PINNED)
+    machine.journal.run(f"touch {path}", lambda: files.replace(path, b""), lambda: posix.unlink(path))
+
+
+def _pinned(index: int, mac: str) -> str:
+    return f"{PINNED}/{index}-{mac}"
+
+
+def _is_pinned(index: int, mac: str) -> bool:
+    path = _pinned(index, mac)
+    with files.Doing(f"looking for {path}"):
+        try:
+            posix.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def provide_gateways(machine: Machine, link: Link, bridge: Link, wanted: list[Cidr], *, replace: bool) -> None:
+    """Give the gateways' addresses to a link: the bridge itself, or its interface in a VLAN."""
     there = addresses.of(machine.host, link)
     missing = [gateway for gateway in wanted if str(gateway) not in {address.text for address in there}]
     others = [address for address in there if address.text not in {str(gateway) for gateway in wanted}]
     for gateway in missing:
         _make_room(machine, link, gateway, others, replace)
         _add_gateway(machine.host, link, bridge, gateway)
-    return bool(missing)
 
 
 def _make_room(machine: Machine, link: Link, gateway: Cidr, there: list[Assigned], replace: bool) -> None:
@@ -105,6 +138,8 @@ def _add_gateway(host: Namespace, link: Link, bridge: Link, gateway: Cidr) -> No
     except HostError as error:
         if error.errno == errno.EEXIST:  # another container's ADD was faster
             return
-        if error.errno == errno.EACCES and gateway.version == 6:
+        if gateway.version == 6 and 0 < link.mtu < IPV6_MTU:
+            error.hint = ipv6_needs(link.name, link.mtu)
+        elif error.errno == errno.EACCES and gateway.version == 6:
             error.hint = f"IPv6 is disabled on it; sysctl -w net/ipv6/conf/{link.name}/disable_ipv6=0"
         raise

@@ -182,7 +182,6 @@ class InterfacePlugin(AttachmentPlugin):
         require(kind in ("", link.kind), f"interface {link.name} is a {link.kind or 'hardware link'}, not a {kind}")
         same = not expected.mac or link.mac.lower() == expected.mac.lower()
         require(same, f"interface {link.name} has the MAC address {link.mac}, not {expected.mac}")
-        self._check_mtu(link, expected.mtu)
         return sandbox, link, result
 
     def _interface_of(self, result: Result) -> Interface:
@@ -192,8 +191,9 @@ class InterfacePlugin(AttachmentPlugin):
         text = f"prevResult has no interface {self.request.ifname} in {self.request.netns}"
         raise CniError(errors.INVALID_CONFIG, text, "CHECK needs the result of this container's ADD")
 
-    def _check_mtu(self, link: Link, reported: int) -> None:
-        """It must be the one of prevResult, else the configuration's; unless tuning has changed it without a report."""
+    def check_mtu(self, link: Link, result: Result) -> None:
+        """It must be the result's, else the configuration's; unless tuning has changed it without a report."""
+        reported = self._interface_of(result).mtu
         wanted = reported or getattr(self.option, "mtu", 0)
         if wanted and link.mtu != wanted:
             require(self._is_tuned(reported), f"{link.name} has MTU {link.mtu}, not {wanted}")

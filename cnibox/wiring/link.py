@@ -102,6 +102,7 @@ class LinkPlugin(InterfacePlugin):
         described = links.describe(sandbox, link.name)
         require(described is not None and described.is_up, f"{link.name} is down")
         self.check_link(described or link)
+        self.check_mtu(link, result)
         self.check_addresses(sandbox, link, result)
         self.check_routes(sandbox, result)
 

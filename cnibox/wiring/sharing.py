@@ -9,6 +9,7 @@ import time
 
 from ..host import addresses, files, links
 from ..host.journal import HostError
+from ..host.namespace import attempt
 from ..record import STATE
 from ..spec import errors
 from ..spec.address import Cidr
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from ..host.journal import Undo
     from ..host.links import Link
     from ..host.namespace import Machine, Namespace
-
-
-PINNED = f"{STATE}/bridges"
-"""A file for each bridge whose MAC address was given to it: <index>-<address>."""
 
 
 class Hold:
@@ -82,14 +79,21 @@ def keep_mac(machine: Machine, bridge: Link, *, is_new: bool) -> None:
     if _is_pinned(bridge.index, bridge.mac):
         return
     machine.journal.why = "bridge"
-    mac = bridge.mac if is_new else links.pin_mac(machine.host, bridge)
-    path = _pinned(bridge.index, mac)
-    files.make_directory(machine.journal, PINNED)
-    machine.journal.run(f"touch {path}", lambda: files.replace(path, b""), lambda: posix.unlink(path))
+    path = _pinned(bridge.index, bridge.mac if is_new else links.pin_mac(machine.host, bridge))
+
+    def write() -> None:
+        with files.Doing(f"writing {path}"):
+            posix.close(posix.open(path, posix.O_WRONLY | posix.O_CREAT | files.SAFE, 0o600))
+
+    def undo() -> None:
+        attempt(lambda: posix.unlink(path), errno.ENOENT)
+
+    machine.journal.run(f"touch {path}", write, undo, shared=True)
 
 
 def _pinned(index: int, mac: str) -> str:
-    return f"{PINNED}/{index}-{mac}"
+    """The empty file that says that this bridge's address is pinned. An index is used again, an address is not."""
+    return f"{STATE}/bridge.{index}.{mac}"
 
 
 def _is_pinned(index: int, mac: str) -> bool:

@@ -193,3 +193,46 @@ def test_ifb_has_an_address_that_udev_leaves_alone(machine: Machine) -> None:
     outcome = machine.plugin("bandwidth", "ADD", {**config, "prevResult": result})
     assert outcome.status == 0, outcome
     assert assign_type(machine, outcome.json["interfaces"][-1]["name"]) == "3"
+
+
+# --- MTU
+
+
+@NETWORKS
+@pytest.mark.parametrize("mtu", [576, 1279])
+def test_mtu_too_small_for_ipv6(machine: Machine, network: Any, mtu: int) -> None:
+    """Seen before any change; IPv4 can do with it."""
+    machine.container()
+    before = state(machine)
+    outcome = machine.plugin(network()["type"], "ADD", network(mtu=mtu))
+    assert outcome.code == 7 and "MTU of at least 1280" in outcome.json["msg"] and str(mtu) in outcome.json["msg"]
+    assert state(machine) == before
+    assert machine.plugin(network()["type"], "ADD", network(mtu=mtu, ipam=host_local(V4))).status == 0
+
+
+@NETWORKS
+def test_smallest_mtu_for_ipv6(machine: Machine, network: Any) -> None:
+    attach(machine, network(mtu=1280))
+    assert machine.ping("fd77::1", inside="c1")
+
+
+@pytest.mark.kernel("tun")
+def test_mtu_of_a_tap_too_small_for_ipv6(machine: Machine) -> None:
+    """Also when an IPAM plugin that is run by exec gives the address, after the tap was made."""
+    machine.container()
+    config = {"cniVersion": "1.1.0", "name": "mynet", "type": "tap", "mtu": 1000, "ipam": host_local(V6)}
+    before = state(machine)
+    outcome = machine.plugin("tap", "ADD", config)
+    assert outcome.code == 7 and "MTU of at least 1280, and eth0 has 1000" in outcome.json["msg"]
+    assert state(machine) == before
+
+
+def test_mtu_of_a_device_too_small_for_ipv6(machine: Machine) -> None:
+    """The device keeps its own, which the message names."""
+    machine.run("ip", "link", "add", "up0", "mtu", "1100", "type", "veth", "peer", "name", "up1")
+    machine.container()
+    config = {"cniVersion": "1.1.0", "name": "mynet", "type": "host-device", "device": "up0", "ipam": host_local(V6)}
+    before = state(machine)
+    outcome = machine.plugin("host-device", "ADD", config)
+    assert outcome.status == 1 and "MTU of at least 1280, and eth0 has 1100" in outcome.json["msg"]
+    assert state(machine) == before

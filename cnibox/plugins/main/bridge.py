@@ -143,13 +143,14 @@ class Bridge(VethPlugin):
 
     def _create_bridge(self) -> bool:
         """With its MAC address: one that the kernel chose would change with the ports; False if it is there by now."""
-        size = [("IFLA_MTU", self.option.mtu)] if self.option.mtu else []
+        mac, mtu = links.random_mac(), self.option.mtu
         try:
             links.create(
                 self.machine.host,
                 self.option.bridge,
                 "bridge",
-                [("IFLA_ADDRESS", links.random_mac()), *size],
+                [("IFLA_ADDRESS", mac), *[("IFLA_MTU", mtu)] * bool(mtu)],
+                say=f"address {mac}" + f" mtu {mtu}" * bool(mtu) + " type bridge",
                 undo=self._delete_bridge,
                 shared=True,
             )
@@ -263,6 +264,7 @@ class Bridge(VethPlugin):
         self._check_port(near)
         if not self.option.disableContainerInterface:
             require(link.is_up, f"{link.name} is down")
+        self.check_mtu(link, result)
         self.check_addresses(sandbox, link, result)
         self.check_routes(sandbox, result)
         if self.vlans is not None:

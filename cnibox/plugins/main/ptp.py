@@ -78,6 +78,7 @@ class Ptp(VethPlugin):
         sandbox, link, result = self.check_interface("veth")
         near = self.check_near_end(result, link, None)
         require(link.is_up, f"{link.name} is down")
+        self.check_mtu(link, result)
         self.check_addresses(sandbox, link, result)
         self.check_routes(sandbox, result)
         self._check_host(near, result)

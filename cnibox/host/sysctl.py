@@ -73,7 +73,7 @@ def _put(namespace: Namespace, key: str, value: str, say: str) -> None:
             finally:
                 posix.close(fd)
         except OSError as error:
-            hint = "set it on the host" if error.errno == errno.EROFS else ""
+            hint = "make /proc/sys writable here, or set it on the host" if error.errno == errno.EROFS else ""
             raise HostError(error.errno or 0, say, hint=hint) from None
 
 

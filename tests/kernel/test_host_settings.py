@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.machine import Machine
+from tests.support.machine import GO, Machine
 from tests.support.network import V4, V6, again, attach, bridge, host_local, layer2, ptp, state
 from tests.support.packets import advertise_router
 
@@ -217,12 +217,13 @@ def test_smallest_mtu_for_ipv6(machine: Machine, network: Any) -> None:
 
 
 @pytest.mark.kernel("tun")
-def test_mtu_of_a_tap_too_small_for_ipv6(machine: Machine) -> None:
+@pytest.mark.parametrize("by_exec", [False, True])
+def test_mtu_of_a_tap_too_small_for_ipv6(machine: Machine, by_exec: bool) -> None:
     """Also when an IPAM plugin that is run by exec gives the address, after the tap was made."""
     machine.container()
-    config = {"cniVersion": "1.1.0", "name": "mynet", "type": "tap", "mtu": 1000, "ipam": host_local(V6)}
+    config = {"cniVersion": "1.0.0", "name": "mynet", "type": "tap", "mtu": 1000, "ipam": host_local(V6)}
     before = state(machine)
-    outcome = machine.plugin("tap", "ADD", config)
+    outcome = machine.plugin("tap", "ADD", config, CNI_PATH=GO if by_exec else machine.farm)
     assert outcome.code == 7 and "MTU of at least 1280, and eth0 has 1000" in outcome.json["msg"]
     assert state(machine) == before
 

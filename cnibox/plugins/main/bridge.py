@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 
+from ... import record
 from ...host import addresses, links, sysctl
 from ...host.journal import HostError
 from ...spec import errors
@@ -287,8 +288,15 @@ class Bridge(VethPlugin):
         mtu = self.option.mtu
         require(not mtu or near.mtu == mtu, f"host interface {near.name} has MTU {near.mtu}, not {mtu}")
         for option, key in (("hairpinMode", "IFLA_BRPORT_MODE"), ("portIsolation", "IFLA_BRPORT_ISOLATED")):
-            is_set = bool(near.port.get(key, 0))  # also by a later plugin: firewall isolates ports, too
-            require(is_set or not getattr(self.option, option), f"{option} of port {near.name} is off")
+            wanted = getattr(self.option, option)
+            is_set = bool(near.port.get(key, 0))
+            same = is_set == wanted or (option == "portIsolation" and is_set and self._is_isolated_by_firewall(near))
+            require(same, f"{option} of port {near.name} is {'on' if is_set else 'off'}")
+
+    def _is_isolated_by_firewall(self, port: Link) -> bool:
+        """A later firewall with "ingressPolicy": "isolated" isolates the port, too."""
+        part = record.of(self.request, "firewall")
+        return part is not None and port.name in (part.facts.get("isolated") or ())
 
     # --- DEL, repair, STATUS
 

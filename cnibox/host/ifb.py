@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 def create(namespace: Namespace, name: str, mtu: int) -> None:
     """Create one, down, without a queue of its own; undone."""
-    say = f"mtu {mtu} txqueuelen 0 type ifb"
-    links.create(namespace, name, "ifb", [("IFLA_MTU", mtu), ("IFLA_TXQLEN", 0)], say=say)
+    mac = links.random_mac()
+    say = f"address {mac} mtu {mtu} txqueuelen 0 type ifb"
+    attributes = [("IFLA_ADDRESS", mac), ("IFLA_MTU", mtu), ("IFLA_TXQLEN", 0)]
+    links.create(namespace, name, "ifb", attributes, say=say)
 
 
 def remove(namespace: Namespace, link: Link) -> None:

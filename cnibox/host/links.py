@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import posix
 
 from . import sysctl
 from .journal import HostError, word
-from .namespace import attempt
+from .namespace import attempt, refusal
 from .netlink import rtnl
 from .netlink.rtnl import IFF_LOWER_UP, IFF_PROMISC, IFF_UP, RTEXT_FILTER_SKIP_STATS
-from .netlink.socket import NLM_F_CREATE, NLM_F_EXCL
+from .netlink.socket import NLM_F_CREATE, NLM_F_EXCL, NetlinkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 READY_LIMIT = 5.0
 """Seconds for a link to become operational: it takes less than one millisecond on an idle machine."""
+
+BR_STATE_FORWARDING = 3  # linux/if_bridge.h
+NO_MAC = "00:00:00:00:00:00"
 
 NAME_LIMIT = 15
 """Bytes of a name (IFNAMSIZ - 1)."""
@@ -84,6 +88,11 @@ class Link:
         return bool(self.flags & IFF_LOWER_UP)
 
     @property
+    def forwards(self) -> bool:
+        """Whether it is a bridge's port that passes packets on. With STP a new port does so after 30 seconds."""
+        return bool(self.port.get("IFLA_BRPORT_STATE") == BR_STATE_FORWARDING)
+
+    @property
     def is_promiscuous(self) -> bool:
         """Whether somebody set that flag: a capture in progress, or being a bridge's port, does not count."""
         return bool(self.flags & IFF_PROMISC)
@@ -118,7 +127,7 @@ def describe(namespace: Namespace, name: str) -> Link | None:
 
 def knows(namespace: Namespace, kind: str) -> bool:
     """Whether the kernel has links of that kind, by a request that it refuses anyhow; a module is loaded for it."""
-    none: Attributes = [("IFLA_ADDRESS", "00:00:00:00:00:00")]
+    none: Attributes = [("IFLA_ADDRESS", NO_MAC)]
     info = ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind)]})
     body = {"attrs": [("IFLA_IFNAME", f"?{kind}"), *none, info]}
     try:
@@ -194,6 +203,7 @@ def create_veth(
 
     No rename and no move: the far end is born in its namespace with its final name, MTU and MAC (0, "": the kernel's).
     """
+    near_mac = random_mac()
     size: Attributes = [("IFLA_MTU", mtu)] if mtu > 0 else []
     address: Attributes = [("IFLA_ADDRESS", mac)] if mac else []
     peer = {"attrs": [("IFLA_IFNAME", ifname), ("IFLA_NET_NS_FD", sandbox.fd), *size, *address]}
@@ -203,13 +213,14 @@ def create_veth(
         "change": IFF_UP,
         "attrs": [
             ("IFLA_IFNAME", name),
+            ("IFLA_ADDRESS", near_mac),
             *size,
             *([("IFLA_MASTER", master.index)] if master else []),
             ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}),
         ],
     }
     size_words = f" mtu {mtu}" if size else ""
-    say = f"ip link add {name} up" + (f" master {master.name}" if master else "") + size_words
+    say = f"ip link add {name} up address {near_mac}" + (f" master {master.name}" if master else "") + size_words
     say += f" type veth peer name {ifname} netns {word(sandbox.path)}{size_words}" + (f" address {mac}" if mac else "")
     host.change(say, (rtnl.RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body), deletion(host, name))
 
@@ -227,11 +238,38 @@ def _set_down_again(namespace: Namespace, link: Link) -> None:
         namespace.send(f"{namespace.ip} link set {link.name} down", _flags_message(link, 0, IFF_UP))
 
 
-def pin_mac(namespace: Namespace, name: str) -> None:
-    """Give a bridge the MAC address that it has: one that it was not given changes with its ports. Cannot be undone."""
-    link = get(namespace, name)
-    message = (rtnl.RTM_NEWLINK, 0, {"index": link.index, "attrs": [("IFLA_ADDRESS", link.mac)]})
-    namespace.change(f"{namespace.ip} link set {name} address {link.mac}", message, shared=True)
+def random_mac() -> str:
+    """A random MAC address: unicast, locally administered.
+
+    A link on the host gets it when it is created. The kernel's own random address would be one that systemd-udevd may
+    replace later (MACAddressPolicy=persistent; addr_assign_type is 1).
+    """
+    first, *rest = posix.urandom(6)
+    return bytes((first & 0xFC | 0x02, *rest)).hex(":")
+
+
+def pin_mac(namespace: Namespace, bridge: Link) -> str:
+    """Give a bridge the MAC address that it has, or a random one if it has none; the address.
+
+    A bridge that was not given its address takes the lowest of its ports'. The kernel cannot undo this; the address
+    stays what it was.
+    """
+    mac = bridge.mac if bridge.mac != NO_MAC else random_mac()
+    addresses = [mac]
+    if not bridge.is_up or bridge.operstate == "UNKNOWN":
+        # It may never have had a port. The ID of such a bridge is zero: it would be the root of any spanning tree. The
+        # kernel sets the ID with an address that differs. Both are one packet: nobody sees the other address.
+        addresses = [random_mac(), mac]
+    say = f"{namespace.ip} link set {bridge.name} address {mac}"
+    messages = [(rtnl.RTM_NEWLINK, 0, {"index": bridge.index, "attrs": [("IFLA_ADDRESS", each)]}) for each in addresses]
+
+    def do() -> None:
+        for answer in namespace.netlink.request(*messages):
+            if isinstance(answer, NetlinkError):
+                raise refusal(say, answer)
+
+    namespace.machine.journal.run(say, do, shared=True)
+    return mac
 
 
 def change(namespace: Namespace, link: Link, attributes: Attributes, say: str) -> None:

@@ -162,6 +162,12 @@ def through(namespace: Namespace, link: Link) -> list[Route]:
     return [route for version in (4, 6) for route in of(namespace, version, link.index) if route.leads_through(link)]
 
 
+def advertised(namespace: Namespace) -> set[int]:
+    """The indexes of the interfaces that have routes from router advertisements."""
+    found = [route for route in of(namespace, 6) if route.proto == RTPROT_RA]
+    return {index for route in found for index in (route.index, *(hop for hop, _ in route.hops)) if index}
+
+
 def default_interface(namespace: Namespace) -> int:
     """The interface index of the main table's default route, of IPv4 before IPv6, the best metric first; 0: none."""
     for version in (4, 6):

@@ -10,7 +10,7 @@ import errno
 
 from .. import record
 from ..delegate import Delegate
-from ..host import addresses, links, routes, sysctl
+from ..host import addresses, files, links, routes, sysctl
 from ..host.journal import HostError
 from ..host.netlink.rtnl import RT_TABLE_MAIN
 from ..registry import PLUGINS
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from ..record import Record
     from ..spec.address import Address
     from ..spec.result import Interface, IpConfig
+
+IPV6_MTU = 1280  # RFC 8200, 5
+DNS_LISTS = ("nameservers", "search", "options")
+GO_TUNING = "/run/cni/tuning"  # where the reference's tuning keeps the former settings of an interface
 
 DAD_LIMIT = 5.0
 """Seconds to wait for duplicate address detection, as the reference does."""
@@ -96,15 +100,32 @@ class InterfacePlugin(AttachmentPlugin):
         for ip in leased.ips:
             ip.interface = self.container_index
         result.ips, result.routes, result.dns = leased.ips, leased.routes, leased.dns
+        self.require_ipv6_mtu(result)
         self.plan(result)
 
-    def configured_dns(self) -> Dns:
-        """The configuration's own DNS settings; if it has any, they replace those of IPAM."""
+    def planned_mtu(self) -> tuple[str, int]:
+        """The link, in words, whose MTU the interface will have, and that MTU; 0: not known yet."""
+        return self.request.ifname, getattr(self.option, "mtu", 0)
+
+    def require_ipv6_mtu(self, result: Result) -> None:
+        """Raise, before the interface is made, if it would be too small for the result's addresses."""
+        link, mtu = self.planned_mtu()
+        if 0 < mtu < IPV6_MTU and any(ip.address.version == 6 for ip in result.ips):
+            text = f"{ipv6_needs(link, mtu)}, and IPAM gave an IPv6 address"
+            raise CniError(errors.INVALID_CONFIG, text, "raise the MTU, or give the container IPv4 addresses only")
+
+    def configured_dns(self) -> Dns | None:
+        """The configuration's own DNS settings, which replace those of IPAM; None if it has none.
+
+        An empty list is a setting, as in the reference; null and "" are none.
+        """
         config = member(self.request.config, "dns")
         try:
-            return Dns() if config is None else Dns.from_object(config)
+            dns = Dns() if config is None else Dns.from_object(config)
         except CniError as error:
             raise CniError(errors.INVALID_CONFIG, f"network configuration: {error.msg}", error.details) from None
+        has_list = isinstance(config, dict) and any(isinstance(member(config, key), list) for key in DNS_LISTS)
+        return dns if dns or has_list else None
 
     # --- addresses and routes
 
@@ -170,20 +191,23 @@ class InterfacePlugin(AttachmentPlugin):
         text = f"prevResult has no interface {self.request.ifname} in {self.request.netns}"
         raise CniError(errors.INVALID_CONFIG, text, "CHECK needs the result of this container's ADD")
 
-    def check_mtu(self, link: Link, wanted: int) -> None:
-        """It must be the one asked for, if one was, unless a later plugin (tuning) has given the link another.
+    def check_mtu(self, link: Link, result: Result) -> None:
+        """It must be the result's, else the configuration's; unless tuning has changed it without a report."""
+        reported = self._interface_of(result).mtu
+        wanted = reported or getattr(self.option, "mtu", 0)
+        if wanted and link.mtu != wanted:
+            require(self._is_tuned(reported), f"{link.name} has MTU {link.mtu}, not {wanted}")
 
-        That one is in prevResult from 1.1.0 on; before, tuning's record tells no more than that it changed it.
+    def _is_tuned(self, reported: int) -> bool:
+        """Whether a later tuning has changed the MTU without a word in the result.
+
+        Ours reports it in results from 1.1.0 on, the reference's never.
         """
-        result = self.request.previous
-        told = self._interface_of(result).mtu if result is not None else 0
-        if not wanted or (not told and self._is_tuned("mtu")):
-            return
-        require(link.mtu == (told or wanted), f"{link.name} has MTU {link.mtu}, not {told or wanted}")
-
-    def _is_tuned(self, setting: str) -> bool:
-        found = record.of(self.request, "tuning")
-        return found is not None and setting in (found.facts.get("settings") or {})
+        ours = record.of(self.request, "tuning")
+        if ours is not None:
+            return not reported and "mtu" in (ours.facts.get("settings") or {})
+        data = files.read(f"{GO_TUNING}/{self.request.container_id}_{self.request.ifname}.json")
+        return data is not None and b'"mtu"' in data
 
     def check_addresses(self, sandbox: Namespace, link: Link, result: Result) -> None:
         """Every address of the result that is this interface's must be on the link."""
@@ -256,12 +280,25 @@ def enable_ipv6(sandbox: Namespace, link: Link) -> None:
     for name in ("lo", link.name):
         key = f"net/ipv6/conf/{name}/disable_ipv6"
         value = sysctl.read(sandbox, key)
+        if value is None and 0 < link.mtu < IPV6_MTU and name == link.name:
+            reason = ipv6_needs(link.name, link.mtu)
+            hint = "raise the MTU, or give the container IPv4 addresses only"
+            raise HostError(errno.EINVAL, f"enabling IPv6 on {name}", reason, hint)
         if value is None:
             hint = "boot without ipv6.disable=1, or give the container IPv4 addresses only"
             raise HostError(errno.EAFNOSUPPORT, f"enabling IPv6 on {name}", "this kernel has no IPv6", hint)
         if value != "0":
             sysctl.write(sandbox, key, "0")
-    sysctl.write(sandbox, f"net/ipv6/conf/{link.name}/keep_addr_on_down", "1")
+    sysctl.write(sandbox, f"net/ipv6/conf/{link.name}/keep_addr_on_down", "1", best_effort=True)
+
+
+def ipv6_needs(link: str, mtu: int) -> str:
+    return f"IPv6 needs an MTU of at least {IPV6_MTU}, and {link} has {mtu}"
+
+
+def require_told_mtu(link: Link, interface: Interface) -> None:
+    """CHECK: the link's MTU must be the one of prevResult, if that has one."""
+    require(interface.mtu in (0, link.mtu), f"host interface {link.name} has MTU {link.mtu}, not {interface.mtu}")
 
 
 def gateways(ips: list[IpConfig]) -> dict[int, Address]:

@@ -68,7 +68,7 @@ class LinkPlugin(InterfacePlugin):
         if ipam is not None and not ipam.in_process:
             self.lease(ipam, result)
         self.configure(result)
-        result.dns = dns or result.dns
+        result.dns = result.dns if dns is None else dns
         return result
 
     def configure(self, result: Result) -> None:
@@ -102,6 +102,7 @@ class LinkPlugin(InterfacePlugin):
         described = links.describe(sandbox, link.name)
         require(described is not None and described.is_up, f"{link.name} is down")
         self.check_link(described or link)
+        self.check_mtu(link, result)
         self.check_addresses(sandbox, link, result)
         self.check_routes(sandbox, result)
 
@@ -160,6 +161,9 @@ class StackedPlugin(LinkPlugin):
 
     # --- ADD
 
+    def planned_mtu(self) -> tuple[str, int]:
+        return super().planned_mtu() if self.option.mtu else (f"master {self.parent.name}", self.parent.mtu)
+
     def planned(self) -> Result:
         self.parent = self.master()
         return super().planned()
@@ -201,7 +205,6 @@ class StackedPlugin(LinkPlugin):
             master = find_master(self.side, name)
             index = link.peer_index or link.index  # kernels before 5.17 leave it out when the two are the same
             require(index == master.index, f"{link.name} is not on top of {master.name}")
-        self.check_mtu(link, self.option.mtu)
 
     def _recorded_master(self) -> str:
         found = record.of(self.request, self.name)

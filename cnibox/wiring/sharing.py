@@ -10,10 +10,12 @@ import time
 from .. import record
 from ..host import addresses, files, links
 from ..host.journal import HostError
+from ..host.namespace import attempt
 from ..record import STATE
 from ..spec import errors
 from ..spec.address import Cidr
 from ..spec.errors import CniError
+from .interface import IPV6_MTU, ipv6_needs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,15 +71,50 @@ def unless_joined(host: Namespace, bridge: Link, undo: Undo, *, besides: str = "
     return undo_if_alone
 
 
-def provide_gateways(machine: Machine, link: Link, bridge: Link, wanted: list[Cidr], *, replace: bool) -> bool:
-    """Give the gateways' addresses to a link, the bridge itself or its interface in a VLAN; whether one was missing."""
+def keep_mac(machine: Machine, bridge: Link, *, is_new: bool) -> None:
+    """Pin a bridge's MAC address before a port of ours joins it: else it would change with the ports that come and go.
+
+    Setting an address that is set already flushes the bridge's neighbours, and the kernel does not tell by netlink
+    whether it is set (addr_assign_type). So it is written down. `is_new`: the bridge was created with its address.
+    """
+    if _is_pinned(bridge.index, bridge.mac):
+        return
+    machine.journal.why = "bridge"
+    path = _pinned(bridge.index, bridge.mac if is_new else links.pin_mac(machine.host, bridge))
+
+    def write() -> None:
+        with files.Doing(f"writing {path}"):
+            posix.close(posix.open(path, posix.O_WRONLY | posix.O_CREAT | files.SAFE, 0o600))
+
+    def undo() -> None:
+        attempt(lambda: posix.unlink(path), errno.ENOENT)
+
+    machine.journal.run(f"touch {path}", write, undo, shared=True)
+
+
+def _pinned(index: int, mac: str) -> str:
+    """The empty file that says that this bridge's address is pinned. An index is used again, an address is not."""
+    return f"{STATE}/bridge.{index}.{mac}"
+
+
+def _is_pinned(index: int, mac: str) -> bool:
+    path = _pinned(index, mac)
+    with files.Doing(f"looking for {path}"):
+        try:
+            posix.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def provide_gateways(machine: Machine, link: Link, bridge: Link, wanted: list[Cidr], *, replace: bool) -> None:
+    """Give the gateways' addresses to a link: the bridge itself, or its interface in a VLAN."""
     there = addresses.of(machine.host, link)
     missing = [gateway for gateway in wanted if str(gateway) not in {address.text for address in there}]
     others = [address for address in there if address.text not in {str(gateway) for gateway in wanted}]
     for gateway in missing:
         _make_room(machine, link, gateway, others, replace)
         _add_gateway(machine.host, link, bridge, gateway)
-    return bool(missing)
 
 
 def _make_room(machine: Machine, link: Link, gateway: Cidr, there: list[Assigned], replace: bool) -> None:
@@ -106,6 +143,8 @@ def _add_gateway(host: Namespace, link: Link, bridge: Link, gateway: Cidr) -> No
     except HostError as error:
         if error.errno == errno.EEXIST:  # another container's ADD was faster
             return
-        if error.errno == errno.EACCES and gateway.version == 6:
+        if gateway.version == 6 and 0 < link.mtu < IPV6_MTU:
+            error.hint = ipv6_needs(link.name, link.mtu)
+        elif error.errno == errno.EACCES and gateway.version == 6:
             error.hint = f"IPv6 is disabled on it; sysctl -w net/ipv6/conf/{link.name}/disable_ipv6=0"
         raise

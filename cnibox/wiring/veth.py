@@ -10,7 +10,7 @@ import errno
 import posix
 
 from .. import record
-from ..host import addresses, iptables, links, sysctl
+from ..host import addresses, iptables, links, routes, sysctl
 from ..host.journal import HostError
 from ..spec import errors
 from ..spec.address import Cidr
@@ -18,7 +18,7 @@ from ..spec.errors import CniError
 from ..spec.options import Bool, Int, OneOf, Option, Options
 from ..spec.result import Interface, Result
 from . import backends, masquerade
-from .interface import DAD_LIMIT, InterfacePlugin, require
+from .interface import DAD_LIMIT, InterfacePlugin, require, require_told_mtu
 from .owner import Owner
 from .sharing import Hold
 
@@ -72,7 +72,7 @@ class VethPlugin(InterfacePlugin):
             finish_masquerading = self.start_masquerading(result)
         self.wire(result)
         finish_masquerading()
-        result.dns = dns or result.dns
+        result.dns = result.dns if dns is None else dns
         sharing.succeeded()
         return result
 
@@ -116,13 +116,17 @@ class VethPlugin(InterfacePlugin):
                     raise
                 self.host_name = f"veth{posix.urandom(4).hex()}"
                 self.remember_pair(result)
-        shield(host, self.host_name)
+        ignore_routers(host, self.host_name)
         skip_dad(host, self.host_name)
 
     def enable_forwarding(self, versions: set[int]) -> None:
         """Let the host forward; never switched off again by a DEL, as nobody knows who else relies on it."""
+        host = self.machine.host
         for version in sorted(versions):
-            sysctl.write(self.machine.host, FORWARDING[version], "1", shared=True)
+            if sysctl.read(host, FORWARDING[version]) in (None, "0"):  # 2 is on, too
+                if version == 6:
+                    keep_routers(host)
+                sysctl.write(host, FORWARDING[version], "1", shared=True)
 
     def wait_until_reachable(self, near: Link, gateways: Iterable[Cidr]) -> None:
         """Wait until the host takes packets for IPv6 gateways at the near end, and can ask for the container's MAC."""
@@ -146,15 +150,11 @@ class VethPlugin(InterfacePlugin):
             same = not interface.mac or interface.mac.lower() == near.mac.lower()
             require(same, f"host interface {near.name} has the MAC address {near.mac}, not {interface.mac}")
             require(near.is_up, f"host interface {near.name} is down")
+            require_told_mtu(near, interface)
             plugged = master is None or near.master == master.index
             require(plugged, f"host interface {near.name} is not plugged into {master.name if master else ''}")
             return near
         raise CniError(errors.INTERNAL, f"no host interface of prevResult is the other end of {link.name}")
-
-    def check_link(self, link: Link) -> None:
-        """It must be up, with the MTU asked for."""
-        require(link.is_up, f"{link.name} is down")
-        self.check_mtu(link, self.option.mtu)
 
     def check_masquerading(self, result: Result) -> None:
         """Somebody may have flushed the rules."""
@@ -273,9 +273,31 @@ class VethPlugin(InterfacePlugin):
             backends.require_usable(self.machine, self.option.ipMasqBackend, "ipMasq", "ipMasqBackend", "nat")
 
 
-def shield(host: Namespace, name: str, *, shared: bool = False) -> None:
+def ignore_routers(host: Namespace, name: str, *, shared: bool = False) -> None:
     """A container must not configure the host by router advertisements (CVE-2020-10749)."""
     sysctl.write(host, f"net/ipv6/conf/{name}/accept_ra", "0", shared=shared, best_effort=True)
+
+
+def ignore_new_routers(host: Namespace, link: Link) -> None:
+    """The same for a link that somebody else may have made, unless the host has routes by router advertisements there.
+
+    Such a link leads to the administrator's network, and without advertisements the host would lose its default route.
+    """
+    if sysctl.read(host, f"net/ipv6/conf/{link.name}/accept_ra") not in (None, "0"):
+        if link.index not in routes.advertised(host):
+            ignore_routers(host, link.name, shared=True)
+
+
+def keep_routers(host: Namespace) -> None:
+    """Let links accept router advertisements although the host forwards, if they have routes from such.
+
+    When forwarding is switched on, the kernel drops these routes, unless accept_ra is 2 (rt6_purge_dflt_routers).
+    """
+    for index in sorted(routes.advertised(host)):
+        link = links.at(host, index)
+        key = f"net/ipv6/conf/{link.name}/accept_ra" if link is not None else ""
+        if key and sysctl.read(host, key) == "1":  # 0: some daemon handles the advertisements itself
+            sysctl.write(host, key, "2", shared=True)
 
 
 def skip_dad(host: Namespace, name: str, *, shared: bool = False) -> None:

@@ -16,7 +16,7 @@ from ..spec.errors import CniError
 from ..spec.request import interface_name_fault
 from .interface import require
 from .sharing import unless_joined
-from .veth import shield, skip_dad
+from .veth import ignore_new_routers, ignore_routers, skip_dad
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class BridgeVlans:
             self._create_pair(bridge)
         link = links.get(self.host, self.gateway)
         port = self._port_of(link, bridge)
-        shield(self.host, link.name, shared=True)  # also one that somebody else made
+        ignore_new_routers(self.host, link)  # also one that somebody else made
         if not link.is_up:
             skip_dad(self.host, link.name, shared=True)
             if port is not None:
@@ -96,15 +96,17 @@ class BridgeVlans:
 
     def _create_pair(self, bridge: Link) -> None:
         port, mtu = f"veth{posix.urandom(4).hex()}", links.get(self.host, bridge.name).mtu
-        peer = {"attrs": [("IFLA_IFNAME", self.gateway), ("IFLA_MTU", mtu)]}
+        port_mac, mac = links.random_mac(), links.random_mac()
+        peer = {"attrs": [("IFLA_IFNAME", self.gateway), ("IFLA_ADDRESS", mac), ("IFLA_MTU", mtu)]}
         try:
             links.create(
                 self.host,
                 port,
                 "veth",
-                [("IFLA_MTU", mtu), ("IFLA_MASTER", bridge.index)],
+                [("IFLA_ADDRESS", port_mac), ("IFLA_MTU", mtu), ("IFLA_MASTER", bridge.index)],
                 [("VETH_INFO_PEER", peer)],
-                say=f"mtu {mtu} master {bridge.name} type veth peer name {self.gateway} mtu {mtu}",
+                say=f"address {port_mac} mtu {mtu} master {bridge.name} "
+                f"type veth peer name {self.gateway} address {mac} mtu {mtu}",
                 undo=unless_joined(self.host, bridge, links.deletion(self.host, port), besides=port),
                 shared=True,
             )
@@ -114,7 +116,7 @@ class BridgeVlans:
                 raise
 
     def _complete(self, port: Link) -> None:
-        shield(self.host, port.name, shared=True)
+        ignore_routers(self.host, port.name, shared=True)
         skip_dad(self.host, port.name, shared=True)
         vlans.join(self.host, port, {self.vlan: vlans.NATIVE}, keep=self.keeps)
         links.set_up(self.host, port)

@@ -88,6 +88,7 @@ def test_check_succeeds_after_add(machine: Machine, name: str) -> None:
         # somebody looks at the packets
         "timeout 1 tcpdump -ni cni0 -w /dev/null -c 1 & sleep 0.2; true",
         "ip link set cni0 promisc on",
+        "ip link set cni0 mtu 1300",
     ],
 )  # fmt: skip
 def test_check_tolerates_what_others_add(machine: Machine, later: str) -> None:
@@ -117,9 +118,30 @@ def test_check_follows_an_mtu_that_tuning_has_changed(machine: Machine, first: A
     machine.run("ip", "-n", "c1", "link", "set", "eth0", "mtu", "1350")
     assert "mtu of eth0 is 1350, not 1300" in chain.check().json["msg"]
     if version == "1.0.0":  # without tuning's record nobody may have changed it
-        machine.run("rm", "/run/cnibox/attachments/c1/eth0:mynet:tuning")
+        machine.run("rm", "/run/cnibox/attachments/c1/eth0:mynet:tuning", "/run/cni/tuning/c1_eth0.json")
     wanted = 1300 if version == "1.1.0" else 1400
     assert f"MTU 1350, not {wanted}" in chain.attempt("CHECK", chain.configs[0]).json["msg"]
+
+
+def test_check_follows_an_mtu_that_the_go_tuning_has_changed(machine: Machine) -> None:
+    """It has no word of it in the result; its backup tells that it did."""
+    machine.container()
+    chain = Chain(machine, bridge(), {"type": "tuning", "mtu": 1300})
+    chain.add(go_last=True)
+    chain.result["cniVersion"] = "1.1.0"
+    chain.result["interfaces"][2]["mtu"] = 1500  # which the reference's newest release keeps
+    chain.one("CHECK", chain.configs[0])
+    machine.run("rm", "/run/cni/tuning/c1_eth0.json")
+    assert "MTU 1300, not 1500" in chain.attempt("CHECK", chain.configs[0]).json["msg"]
+
+
+@pytest.mark.parametrize("backend", ["iptables", "nftables"])
+def test_check_follows_an_isolation_that_firewall_has_made(machine: Machine, backend: str) -> None:
+    machine.container()
+    chain = Chain(machine, bridge(), {"type": "firewall", "backend": backend, "ingressPolicy": "isolated"})
+    chain.add()
+    for config in chain.configs:
+        chain.one("CHECK", config)
 
 
 @pytest.mark.parametrize("first", [bridge(isDefaultGateway=True), bridge(ipam=ROUTES)])
@@ -193,6 +215,9 @@ MUTATIONS = [
     (bridge(), f"ip link set {{near}} address {OTHER_MAC}", OTHER_MAC),
     (bridge(), f"ip link set cni0 address {OTHER_MAC}", OTHER_MAC),
     (bridge(mtu=1400), "ip -n c1 link set eth0 mtu 1300", "1300"),
+    (bridge(), "ip -n c1 link set eth0 mtu 1300", "eth0 has MTU 1300, not 1500"),
+    (bridge(), "ip link set {near} mtu 1400", "{near} has MTU 1400, not 1500"),
+    (layer2(), "ip -n c1 link set eth0 mtu 9000", "eth0 has MTU 9000, not 1500"),
     (bridge(mtu=1400, cniVersion="1.0.0"), "ip -n c1 link set eth0 mtu 1300", "1300"),
     (bridge(), "ip link set {near} nomaster", "{near}"),
     (bridge(), "ip link add br9 type bridge; ip link set {near} master br9", "{near}"),
@@ -205,6 +230,7 @@ MUTATIONS = [
     (bridge(), "ip -n c1 link del eth0; ip -n c1 link add eth0 type bridge", "eth0"),
     (bridge(hairpinMode=True), "bridge link set dev {near} hairpin off", "hairpinMode"),
     (bridge(portIsolation=True), "bridge link set dev {near} isolated off", "portIsolation"),
+    (bridge(), "bridge link set dev {near} isolated on", "portIsolation of port {near} is on"),
     (bridge(promiscMode=True), "ip link set cni0 promisc off", "promisc"),
     (bridge(), "rm /var/lib/cni/networks/mynet/10.77.0.2", "10.77.0.2"),
     (bridge(), "printf 'other\\r\\neth0' > /var/lib/cni/networks/mynet/10.77.0.2", "10.77.0.2"),
@@ -239,6 +265,8 @@ MUTATIONS = [
     (ptp(), "ip -6 route del fd77::2", "fd77::2"),
     (ptp(), "ip address del 10.77.0.1/32 dev {near}", "10.77.0.1"),
     (ptp(mtu=1400), "ip -n c1 link set eth0 mtu 1300", "1300"),
+    (ptp(), "ip -n c1 link set eth0 mtu 1280", "eth0 has MTU 1280, not 1500"),
+    (ptp(), "ip link set {near} mtu 1501", "{near} has MTU 1501, not 1500"),
     (ptp(ipMasq=True), "iptables -t nat -F", "masquerad"),
 ]  # fmt: skip
 

@@ -364,3 +364,33 @@ def test_status_names_the_missing_kind() -> None:
         Unknown("macvlan", Request("STATUS", config=config), Host("")).status()
     assert raised.value.code == 50 and "no links of type nosuch" in raised.value.msg
     assert "modprobe nosuch" in raised.value.details
+
+
+# --- MTU
+
+
+@every()
+def test_check_compares_the_mtu_of_the_result(machine: Machine, plugin: str) -> None:
+    """Which the configuration does not name."""
+    uplink(machine)
+    config = network(plugin)
+    result = attach(machine, config)
+    machine.run("ip", "-n", "c1", "link", "set", "eth0", "mtu", "1300")
+    outcome = again(machine, "CHECK", config, result)
+    assert outcome.status == 1 and "eth0 has MTU 1300, not 1500" in outcome.json["msg"]
+    machine.run("ip", "-n", "c1", "link", "set", "eth0", "mtu", "1500")
+    assert again(machine, "CHECK", config, result).status == 0
+
+
+@every(*STACKED)
+@pytest.mark.parametrize("own", [0, 1279], ids=["master's", "own"])
+def test_mtu_too_small_for_ipv6(machine: Machine, plugin: str, own: int) -> None:
+    """The master's or one that the configuration names; IPv4 can do with it."""
+    uplink(machine, mtu="1500" if own else "1200")
+    machine.container()
+    before = state(machine)
+    outcome = machine.plugin(plugin, "ADD", network(plugin, mtu=own, ipam=host_local("10.77.0.0/24", "fd77::/64")))
+    said = "eth0 has 1279" if own else "master up0 has 1200"
+    assert outcome.code == 7 and "MTU of at least 1280" in outcome.json["msg"] and said in outcome.json["msg"]
+    assert state(machine) == before
+    assert machine.plugin(plugin, "ADD", network(plugin, mtu=own)).status == 0

@@ -324,3 +324,14 @@ def test_check_names_what_is_different(machine: Machine, mutation: str, named: s
     machine.run("sh", "-ec", f"ip -n c1 {mutation}")
     outcome = again(machine, "CHECK", config, result)
     assert outcome.code == 999 and named in outcome.json["msg"], outcome
+
+
+def test_check_compares_only_what_the_configuration_has(machine: Machine) -> None:
+    """Whoever may open it, and with how many queues, is another's affair then; the MTU is the result's."""
+    result = attach(machine, tap(owner=0, group=0, multiQueue=True))
+    assert again(machine, "CHECK", tap(), result).status == 0
+    for options, word in (({"owner": 1}, "owner"), ({"group": 7}, "group")):
+        outcome = again(machine, "CHECK", tap(**options), result)
+        assert outcome.status == 1 and word in outcome.json["msg"]
+    machine.run("ip", "-n", "c1", "link", "set", "eth0", "mtu", "1300")
+    assert "eth0 has MTU 1300, not 1500" in again(machine, "CHECK", tap(), result).json["msg"]

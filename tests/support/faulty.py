@@ -32,6 +32,7 @@ EXPECTED = (
         r"^/run/cnibox/(firewall\.)?lock f .*",
         "the locks of what attachments share; a file removed under flock(2) would lock nobody out",
     ),
+    (r"^/run/cnibox/bridge\.\d+\.[0-9a-f:]+ f .*", "that a bridge's MAC address is pinned, which it stays, as the bridge does"),
     (r"^/run/cnibox(/attachments)? d .*", "the folders of locks and records"),
     (r"^/run/cnibox/ports d .*", "the folder of reserved ports"),
     (r"^/run/cni(/tuning)? d .*", "the folder of tuning's backups"),

@@ -10,8 +10,8 @@ With `vlan` the gateway's address is on an interface of the host in that VLAN, c
 from __future__ import annotations
 
 import errno
-import posix
 
+from ... import record
 from ...host import addresses, links, sysctl
 from ...host.journal import HostError
 from ...spec import errors
@@ -21,8 +21,8 @@ from ...spec.options import Bool, Int, ListOf, Mac, Option, Options, Record, Tex
 from ...spec.request import CONTAINER_ID, interface_name_fault
 from ...spec.result import Interface, Result, Route
 from ...wiring.interface import gateways, require
-from ...wiring.sharing import provide_gateways
-from ...wiring.veth import IP_MASQ, IP_MASQ_BACKEND, MTU, VethPlugin, shield, skip_dad
+from ...wiring.sharing import keep_mac, provide_gateways
+from ...wiring.veth import IP_MASQ, IP_MASQ_BACKEND, MTU, VethPlugin, ignore_new_routers, skip_dad
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,17 +130,16 @@ class Bridge(VethPlugin):
         host, name = self.machine.host, self.option.bridge
         self.machine.journal.why = "bridge"
         bridge = links.find(host, name)
-        self.is_new = bridge is None
-        if bridge is None:
-            self._create_bridge()
-            bridge = links.get(host, name)
+        is_new = bridge is None and self._create_bridge()
+        bridge = bridge or links.get(host, name)
         if bridge.kind != "bridge":
             text = f"{name} is a {bridge.kind or 'hardware link'}, not a bridge"
             raise CniError(errors.INVALID_CONFIG, text, 'choose another name in "bridge"')
         if self.vlans is not None:
             self.vlans.ensure_filtering(bridge)
-            self.machine.journal.why = "bridge"
-        shield(host, name, shared=True)  # also one that somebody else made: it is the containers' now
+        keep_mac(self.machine, bridge, is_new=is_new)
+        self.machine.journal.why = "bridge"
+        ignore_new_routers(host, bridge)
         if not bridge.is_up:
             skip_dad(host, name, shared=True)
             links.set_up(host, bridge, undone=True, shared=True)
@@ -149,25 +148,24 @@ class Bridge(VethPlugin):
             links.set_promiscuous(host, bridge, shared=True)
         self.bridge = bridge
 
-    def _create_bridge(self) -> None:
-        """With its MAC address: one that the kernel chose would change with the ports, and with it the gateway's."""
-        first, *rest = posix.urandom(6)
-        mac = bytes((first & 0xFC | 0x02, *rest)).hex(":")  # unicast, locally administered
-        size = [("IFLA_MTU", self.option.mtu)] if self.option.mtu else []
-        say = f"address {mac}" + f" mtu {self.option.mtu}" * bool(size) + " type bridge"
+    def _create_bridge(self) -> bool:
+        """With its MAC address: one that the kernel chose would change with the ports; False if it is there by now."""
+        mac, mtu = links.random_mac(), self.option.mtu
         try:
             links.create(
                 self.machine.host,
                 self.option.bridge,
                 "bridge",
-                [("IFLA_ADDRESS", mac), *size],
-                say=say,
+                [("IFLA_ADDRESS", mac), *[("IFLA_MTU", mtu)] * bool(mtu)],
+                say=f"address {mac}" + f" mtu {mtu}" * bool(mtu) + " type bridge",
                 undo=self._delete_bridge,
                 shared=True,
             )
         except HostError as error:
-            if error.errno != errno.EEXIST:  # another container's first ADD was faster
+            if error.errno != errno.EEXIST:
                 raise
+            return False  # another container's first ADD was faster
+        return True
 
     def _delete_bridge(self) -> None:
         bridge = links.find(self.machine.host, self.option.bridge)
@@ -200,12 +198,16 @@ class Bridge(VethPlugin):
             links.set_up(sandbox, far)
         if self.is_gateway and result.ips:
             gateway = self._provide_gateways(result)
-        # A bridge becomes operational with its first port, which does so with its far end.
         find = links.get if option.disableContainerInterface else links.operational
-        near, far, bridge = find(host, self.host_name), find(sandbox, far.name), find(host, option.bridge)
-        self.wait_until_usable(sandbox, far, result)
-        if self.is_gateway:
-            self.wait_until_reachable(gateway, self._gateways(result.ips))
+        near, far = find(host, self.host_name), find(sandbox, far.name)
+        if near.forwards or not self.dad:
+            self.wait_until_usable(sandbox, far, result)
+        if near.forwards:
+            bridge = links.operational(host, option.bridge)
+            if self.is_gateway:
+                self.wait_until_reachable(gateway, self._gateways(result.ips))
+        else:  # with STP for half a minute, in which no packet passes, and none that looks for duplicates
+            bridge = links.get(host, option.bridge)
         result.interfaces.append(Interface(bridge.name, bridge.mac, mtu=bridge.mtu))
         self.describe(result, near, far)
         if gateway is not self.bridge:
@@ -242,9 +244,7 @@ class Bridge(VethPlugin):
         wanted = self._gateways(result.ips)
         link = self.vlans.provide_gateway(self.bridge) if self.vlans and self.vlans.gateway else self.bridge
         self.machine.journal.why = "isGateway"
-        added = provide_gateways(self.machine, link, self.bridge, wanted, replace=self.option.forceAddress)
-        if added and link is self.bridge and not self.is_new:
-            links.pin_mac(self.machine.host, link.name)
+        provide_gateways(self.machine, link, self.bridge, wanted, replace=self.option.forceAddress)
         self.enable_forwarding({gateway.version for gateway in wanted})
         return link
 
@@ -271,7 +271,8 @@ class Bridge(VethPlugin):
         near = self.check_near_end(result, link, bridge)
         self._check_port(near)
         if not self.option.disableContainerInterface:
-            self.check_link(link)
+            require(link.is_up, f"{link.name} is down")
+        self.check_mtu(link, result)
         self.check_addresses(sandbox, link, result)
         self.check_routes(sandbox, result)
         if self.vlans is not None:
@@ -296,7 +297,13 @@ class Bridge(VethPlugin):
         for option, key in (("hairpinMode", "IFLA_BRPORT_MODE"), ("portIsolation", "IFLA_BRPORT_ISOLATED")):
             wanted = getattr(self.option, option)
             is_set = bool(near.port.get(key, 0))
-            require(is_set == wanted, f"{option} of port {near.name} is {'on' if is_set else 'off'}")
+            same = is_set == wanted or (option == "portIsolation" and is_set and self._is_isolated_by_firewall(near))
+            require(same, f"{option} of port {near.name} is {'on' if is_set else 'off'}")
+
+    def _is_isolated_by_firewall(self, port: Link) -> bool:
+        """A later firewall with "ingressPolicy": "isolated" isolates the port, too."""
+        part = record.of(self.request, "firewall")
+        return part is not None and port.name in (part.facts.get("isolated") or ())
 
     # --- DEL, repair, STATUS
 

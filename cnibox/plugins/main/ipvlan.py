@@ -46,6 +46,7 @@ class Ipvlan(StackedPlugin):
                 ip.interface = self.container_index
             result = Result(None, previous.ips, previous.routes, previous.dns)
         super().planned()
+        self.require_ipv6_mtu(result)
         return result
 
     def master_name(self) -> str:

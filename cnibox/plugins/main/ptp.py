@@ -77,7 +77,8 @@ class Ptp(VethPlugin):
     def check(self) -> None:
         sandbox, link, result = self.check_interface("veth")
         near = self.check_near_end(result, link, None)
-        self.check_link(link)
+        require(link.is_up, f"{link.name} is down")
+        self.check_mtu(link, result)
         self.check_addresses(sandbox, link, result)
         self.check_routes(sandbox, result)
         self._check_host(near, result)

@@ -85,6 +85,7 @@ class Tap(LinkPlugin):
         attributes += [("IFLA_ADDRESS", option.mac)] * bool(option.mac)
         say = f"mtu {option.mtu}" * bool(option.mtu) + f" address {option.mac}" * bool(option.mac)
         if self.bridge is not None:
+            links.pin_mac(self.sandbox, self.bridge)  # else it takes the tap's, if that is the lowest of its ports
             attributes.append(("IFLA_MASTER", self.bridge.index))
             say += f" master {self.bridge.name}"
         if attributes:
@@ -96,9 +97,8 @@ class Tap(LinkPlugin):
         option = self.option
         require(link.data.get("IFLA_TUN_TYPE") == tuntap.IFF_TAP, f"{link.name} is a tun, not a tap")
         for name, attribute in FACTS:
-            wanted, there = getattr(option, name), link.data.get(attribute)
-            require(there == wanted, f"{name} of {link.name} is {there}, not {wanted}")
-        self.check_mtu(link, option.mtu)
+            wanted, current = getattr(option, name), link.data.get(attribute)
+            require(wanted in (None, False, current), f"{name} of {link.name} is {current}, not {wanted}")
         if option.bridge:
             plugged = link.master == self._find_bridge().index
             require(plugged, f"{link.name} is not plugged into {option.bridge}")

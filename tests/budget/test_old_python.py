@@ -89,7 +89,7 @@ def test_each_old_python_of_this_machine(files: dict[str, Path], farm: str, tmp_
     check_answers([file], version)
     refused = run(files["plain"], "install", tmp_path, "--python", python)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == f"Error: {NEEDED}{python} is Python {version}\n"
+    assert refused.stderr == f"cnibox install: {NEEDED}{python} is Python {version}\n"
 
 
 def test_install_refuses_an_old_interpreter(cnibox: Path, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_install_refuses_an_old_interpreter(cnibox: Path, tmp_path: Path) -> Non
     python.chmod(0o755)
     refused = run(cnibox, "install", tmp_path, "--python", python)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == f"Error: {NEEDED}{python} is Python 3.7.2\n"
+    assert refused.stderr == f"cnibox install: {NEEDED}{python} is Python 3.7.2\n"
     assert os.listdir(tmp_path) == ["python3.7"]
 
 

@@ -150,7 +150,8 @@ def test_legacy_iptables(machine: Machine) -> None:
             machine, NETWORK, portmap(mapping(1000 + number), mapping(1000 + number, UDP, "udp")), name
         )
         assert run(machine, "CHECK", configs[name], name).status == 0
-    assert machine.run("nft", "list", "ruleset").strip() == ""
+    chains = [line.split()[1] for line in machine.run("nft", "list", "ruleset").splitlines() if "chain" in line]
+    assert chains == ["loopback_guard"]  # the kernel has nftables, too
     with serving(machine, "c2"):
         asked = [("tcp", HOST[4], 1001), ("udp", HOST[6], 1001)]
         assert ask(machine, "outside", asked) == [f"c2 {OUTSIDE[4]}", f"c2 {OUTSIDE[6]}"]

@@ -98,18 +98,23 @@ def _forget(namespace: Namespace, version: int, flows: list[UdpFlows], say: str)
     with namespace:
         try:
             socket = Netlink(conntrack.FAMILY)
-        except OSError as error:
-            raise HostError(error.errno or errno.EIO, say) from None
+        except OSError as error:  # no netlink for netfilter at all: EPROTONOSUPPORT
+            return _unchanged(error, say)
     with socket:
         try:
             if by_dump or not _forget_by_filter(socket, flows):
                 return None if _forget_by_dump(socket, version, flows) else UNCHANGED
         except NetlinkError as error:
-            if error.errno not in NO_CTNETLINK:
-                raise HostError(error.errno or errno.EIO, say, error.strerror or "") from None
-            log.warning(f"{say}: {error.strerror}; this kernel may lack nf_conntrack_netlink")
-            return UNCHANGED
+            return _unchanged(error, say)
     return None
+
+
+def _unchanged(error: OSError, say: str) -> object:
+    """Log that this kernel cannot delete tracked connections. HostError when the error means something else."""
+    if error.errno not in NO_CTNETLINK:
+        raise HostError(error.errno or errno.EIO, say, error.strerror or "") from None
+    log.warning(f"{say}: {error.strerror}; this kernel may lack nf_conntrack_netlink")
+    return UNCHANGED
 
 
 def _forget_by_filter(socket: Netlink, flows: list[UdpFlows]) -> bool:

@@ -43,6 +43,11 @@ if way == "no ctnetlink":
     def refuse(*_):
         raise NetlinkError(22)
     Netlink._send = refuse
+if way in ("no netfilter netlink", "not permitted"):
+    number = {"no netfilter netlink": 93, "not permitted": 1}[way]  # EPROTONOSUPPORT, EPERM
+    def refuse_socket(*_):
+        raise OSError(number, "refused")
+    conntrack.Netlink = refuse_socket
 server = (prefix + "1", 53) if "server" in sys.argv else None
 flows = conntrack.UdpFlows(53, "" if server else prefix + "1", server)
 conntrack.forget(namespace.Machine("x").host, version, [flows])
@@ -65,8 +70,16 @@ def test_only_the_flows_that_were_named(machine: Machine, version: int, prefix: 
     assert tracked(machine, version) == [f"{prefix}1 54", f"{prefix}2 53", f"{prefix}2 54"]
 
 
+@pytest.mark.parametrize("way", ["no ctnetlink", "no netfilter netlink"])
 @pytest.mark.parametrize("version", [4, 6])
-def test_kernel_that_cannot_list_connections(machine: Machine, version: int) -> None:
+def test_kernel_that_cannot_list_connections(machine: Machine, version: int, way: str) -> None:
     machine.run("sh", "-ec", PREPARE)
-    machine.run(sys.executable, "-c", SCRIPT, REPOSITORY, str(version), "no ctnetlink", "address")
+    machine.run(sys.executable, "-c", SCRIPT, REPOSITORY, str(version), way, "address")
     assert len(tracked(machine, version)) == 4
+
+
+def test_refusal_is_an_error(machine: Machine) -> None:
+    """EPERM does not mean that the kernel cannot do it."""
+    machine.run("sh", "-ec", PREPARE)
+    with pytest.raises(AssertionError, match="HostError"):
+        machine.run(sys.executable, "-c", SCRIPT, REPOSITORY, "4", "not permitted", "address")

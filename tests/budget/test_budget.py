@@ -273,4 +273,4 @@ def peak(outcome: Outcome) -> int:
 
 def test_size_of_the_file(cnibox: Path, farm: str) -> None:
     assert cnibox.stat().st_size <= 1_500_000
-    assert Path(farm, "cnibox").stat().st_size <= 1_500_000
+    assert Path(farm, "cnibox").stat().st_size <= 1_750_000  # with the plugins compiled, and not compressed

@@ -79,6 +79,8 @@ def as_cni_error(error: BaseException) -> CniError:
         return CniError(errors.INTERNAL, str(error))
     if isinstance(error, OSError):
         return CniError(errors.INTERNAL, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    if isinstance(error, ImportError):  # of a module of our own, while the file cannot be read
+        return CniError(errors.IO_FAILURE, str(error))
     kind = type(error).__name__
     advice = "this is a fault of cnibox; CNIBOX_DEBUG=1 prints where"
     return CniError(errors.INTERNAL, f"internal error: {kind}: {error}", advice)

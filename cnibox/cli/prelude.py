@@ -50,7 +50,11 @@ def run(module: ModuleType) -> None:
         if name not in sys.modules:
             make(name)
     # From the open file: its name may be another version's by now.
-    exec(marshal.loads(posix.pread(f.fileno(), size, CODE_START + offset)), module.__dict__)  # noqa: F821
+    try:
+        code = posix.pread(f.fileno(), size, CODE_START + offset)  # noqa: F821
+    except OSError as error:  # no OSError: it says nothing about what the plugin looks for
+        raise ImportError(f"reading {module.__name__} from {sys.argv[0]}: {error.strerror}") from None
+    exec(marshal.loads(code), module.__dict__)
 
 
 def make(name: str) -> None:

@@ -60,6 +60,16 @@ def read(path: str, dir_fd: int | None = None) -> bytes | None:
             posix.close(fd)
 
 
+def exists(path: str) -> bool:
+    """Whether there is a file of that name, or one that a symlink leads to; HostError when it cannot be told."""
+    with Doing(f"looking for {path}"):
+        try:
+            posix.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
+
+
 def replace(path: str, data: bytes, mode: int = 0o600) -> None:
     """Write a file, over the one that is there: readers see the old or the new one. Its draft is `path` with ".new"."""
     with Doing(f"writing {path}"):

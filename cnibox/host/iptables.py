@@ -12,6 +12,7 @@ import posix
 from _socket import AF_INET, AF_INET6
 from _struct import pack
 
+from . import files
 from .journal import HostError
 from .netlink.codec import Family, attribute
 from .netlink.socket import Netlink
@@ -60,10 +61,13 @@ class Unavailable(HostError):
 
 
 def program(version: int, suffix: str = "") -> str | None:
-    """The path of iptables (ip6tables for version 6), of its `suffix` "-restore" or "-save"; None without it."""
+    """The path of iptables (ip6tables for version 6), of its `suffix` "-restore" or "-save"; None without it.
+
+    HostError when it cannot be told: what a program has made stays, if it is taken for missing.
+    """
     for folder in FOLDERS:
         path = f"{folder}/{NAMES[version]}{suffix}"
-        if posix.access(path, posix.F_OK):
+        if files.exists(path):
             return path
     return None
 

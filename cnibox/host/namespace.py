@@ -36,7 +36,11 @@ class Machine:
     change it, and it is not known. `with namespace:` then asks the kernel again, also for the host's namespace.
     """
 
+    own: Machine | None = None
+    """The machine of this process: its programs are started on the host, whatever namespace the process is in."""
+
     def __init__(self, program: str) -> None:
+        Machine.own = self
         self.program = program
         self.journal = Journal()
         self.host = Namespace(self, OWN)

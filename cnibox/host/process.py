@@ -5,6 +5,8 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import posix
 
+from .namespace import Machine
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +40,9 @@ class Process:
             actions = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(self.files)]
             if inherited >= 0:
                 actions.append((posix.POSIX_SPAWN_DUP2, inherited, 3))
+            if Machine.own is not None:
+                with Machine.own.host:  # asks the kernel again where a way back from a container's namespace has failed
+                    pass
             held = () if interruptible else _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
             self.pid = posix.posix_spawn(
                 arguments[0],

@@ -12,6 +12,8 @@ import _imp
 import posix
 from _struct import pack
 
+from .files import write_all
+
 PAGE = 0x1000
 PT_LOAD, PT_DYNAMIC, PT_GNU_STACK = 1, 2, 0x6474E551  # elf.h, as all of these
 PF_X, PF_W, PF_R = 1, 2, 4
@@ -60,7 +62,7 @@ def call(fd: int) -> bool:
 def _make() -> tuple[int, int]:
     memory = posix.memfd_create(NAME, posix.MFD_CLOEXEC)
     slot = posix.dup(memory)
-    posix.write(memory, _shared_object(slot))
+    write_all(memory, _shared_object(slot))  # a part of it would end this process by SIGBUS
     return memory, slot
 
 

@@ -19,6 +19,7 @@ import errno
 import posix
 
 from .. import log
+from .files import Doing
 from .journal import HostError, word
 
 TYPE_CHECKING = False
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from .namespace import Namespace
 
+UNREADABLE = (errno.EINVAL, errno.EPERM, errno.EACCES)
+"""What the kernel answers for a sysctl that can only be written."""
 NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 READ_ONLY = "/proc/sys is mounted read-only here: mount it read-write, or set this sysctl in another way"
 FINER = {"base_reachable_time": "_ms", "retrans_time": "_ms", "gc_min_interval": "_ms", "unres_qlen": "_bytes"}
@@ -40,15 +43,19 @@ def read(namespace: Namespace, key: str) -> str | None:
 
     Some can only be written (net/ipv4/route/flush), some cannot be read until they are set (stable_secret).
     """
-    with namespace:
+    with namespace, Doing(f"reading /proc/sys/{key}"):
         try:
             fd = posix.open(f"/proc/sys/{key}", posix.O_RDONLY | posix.O_CLOEXEC)
-        except (FileNotFoundError, PermissionError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
         try:
             return posix.read(fd, 4096).decode().rstrip("\n")
-        except OSError:
-            return None
+        except OSError as error:
+            if error.errno == errno.EIO and key.endswith("/stable_secret"):  # nobody has set it
+                return None
+            if error.errno in UNREADABLE:
+                return None
+            raise
         finally:
             posix.close(fd)
 

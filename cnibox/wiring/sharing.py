@@ -45,9 +45,10 @@ class Hold:
     def succeeded(self) -> None:
         """This ADD has; from now on it relies on what it found."""
         now = time.time_ns()
-        if posix.fstat(self._fd).st_mtime_ns == self._seen:
-            self._seen = now  # its own undo may still follow, if the result cannot be written
-        posix.utime(self._fd, ns=(now, now))
+        with files.Doing(f"noting in {STATE}/lock that an ADD has succeeded"):
+            if posix.fstat(self._fd).st_mtime_ns == self._seen:
+                self._seen = now  # its own undo may still follow, if the result cannot be written
+            posix.utime(self._fd, ns=(now, now))
 
     def _alone(self) -> bool:
         try:

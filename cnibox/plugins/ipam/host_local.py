@@ -19,7 +19,7 @@ from ...spec.options import IpOrPrefix, ListOf, Option, Options, Text
 from ...spec.request import CONTAINER_ID, NETWORK_NAME
 from ...spec.result import IpConfig, Result
 from ...wiring import ipam
-from ...wiring.leases import DATA_DIR, Leases, is_garbled
+from ...wiring.leases import DATA_DIR, Leases, is_garbled, is_unreadable
 from ...wiring.leases.on_disk import ADVICE
 from ...wiring.leases.ranges import RANGE, RANGE_SETS, Range, RangeSet, range_sets
 
@@ -125,7 +125,7 @@ class HostLocal(Plugin):
         with self.leases as leases:
             attempts = Attempts()
             for address, owner in leases.all():
-                kept = owner in valid or (owner[0] in containers and not owner[1])
+                kept = owner in valid or (owner[0] in containers and not owner[1]) or is_unreadable(owner)
                 if not kept and leases.holder(address) == owner:
                     attempts(leases.release, address)
             attempts.finish()

@@ -9,8 +9,6 @@ drops what comes from other bridges that have one, too (same-bridge), and also w
 
 from __future__ import annotations
 
-import posix
-
 from ... import log, record
 from ...host import files, firewalld, iptables, links
 from ...host.journal import HostError
@@ -90,7 +88,7 @@ class Firewall(ChainedPlugin):
         self.sandbox = self.open_sandbox()
         if not facts["addresses"]:
             return result
-        is_first = not posix.access(LOCK, posix.F_OK)
+        is_first = not files.exists(LOCK)
         self.held = self.record().lock(self.machine)  # until this process ends
         turn = _Turn(self.machine).take()  # until this process ends: an undo needs it, too
         older = record.of(self.request, self.name)

@@ -218,6 +218,11 @@ def is_garbled(owner: Owner) -> bool:
     return not owner[0]
 
 
+def is_unreadable(owner: Owner) -> bool:
+    """Whether what is named like the address is no file: on_disk.UNREADABLE. Somebody else made it; it stays."""
+    return owner[0] == "?"
+
+
 def encoded(text: str) -> bytes:
     return text.encode(errors="surrogateescape")
 

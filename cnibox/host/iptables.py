@@ -138,7 +138,8 @@ def _has_foreign_rules(version: int, table: str) -> bool:
     found: list[bool] = []
 
     def look(data: bytes, start: int, stop: int) -> bool:
-        if not found and any(data.find(name, start, stop) >= 0 for name in _FOREIGN):
+        behind = start + 8 + len(table)  # the table's name, which may look like that of an expression, comes first
+        if not found and any(data.find(name, behind, stop) >= 0 for name in _FOREIGN):
             found.append(True)
         return False
 

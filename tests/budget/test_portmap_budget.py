@@ -42,3 +42,14 @@ def test_iptables_among_what_a_go_plugin_has_published(machine: Machine, tmp_pat
     config = {**portmap(mapping()), "prevResult": attach(machine, bridge())}
     programs, count = plugin_processes(machine, tmp_path, "ADD", config)
     assert sorted(programs) == RESTORES and count == 2
+
+
+def test_iptables_beside_rules_of_other_programs(machine: Machine, tmp_path: Path) -> None:
+    """What iptables can show gives no reason to start iptables-save."""
+    for program in ("iptables", "ip6tables"):
+        machine.run(program, "-t", "nat", "-A", "PREROUTING", "-p", "tcp", "--dport", "9", "-j", "REDIRECT")
+        machine.run(program, "-t", "nat", "-N", "nat")
+        machine.run(program, "-t", "nat", "-A", "nat", "-j", "RETURN")
+    config = {**portmap(mapping()), "prevResult": attach(machine, bridge())}
+    programs, count = plugin_processes(machine, tmp_path, "ADD", config)
+    assert sorted(programs) == RESTORES and count == 2

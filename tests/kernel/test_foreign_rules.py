@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.firewall import network, run, wall
 from tests.support.machine import GO, Machine, Outcome
 from tests.support.network import attach, bridge, host_local, ptp, state
 from tests.support.packets import HOST, OUTSIDE, outside_world, source_seen
@@ -143,6 +146,41 @@ def test_packets_pass_beside_foreign_rules(machine: Machine) -> None:
     attachment.done("ADD")
     for version in (4, 6):
         assert source_seen(machine, sender="c1", receiver="outside", address=OUTSIDE[version]) == HOST[version]
+
+
+# --- reading
+
+
+def shown(lines: list[str]) -> tuple[set[str], list[str]]:
+    """Chains without counters, and the rules of each chain in order."""
+    chains = {line.split()[0] for line in lines if line.startswith(":")}
+    return chains, sorted((line for line in lines if line.startswith("-A ")), key=lambda line: line.split()[1])
+
+
+@pytest.mark.parametrize("table", ["nat", "filter"])
+@VERSIONS
+def test_netlink_shows_what_iptables_save_shows(machine: Machine, version: int, table: str) -> None:
+    """Prefixes of all kinds, every policy, marks, protocols, addresses of the host, and an administrator's rules."""
+    options = {"ipMasq": True, "ipMasqBackend": "iptables"}
+    subnets = host_local("10.0.0.0/9", "fd78::/61", "10.129.0.0/17", "fd79::/56", "192.168.0.0/16")
+    result = attach(machine, ptp(name="net3", **options, ipam=subnets), "c3")
+    more = {"name": "net3", "prevResult": result, "masqAll": True, "markMasqBit": 31}
+    ports = [mapping(81, 8, host_ip="192.0.2.1"), mapping(82, 8, "udp", host_ip="fd00::1"), mapping(83, 9, "sctp")]
+    where = {"container_id": "c3", "netns": "/run/netns/c3"}
+    outcome = machine.plugin("portmap", "ADD", portmap(*ports, backend="iptables", **more), **where)
+    assert outcome.status == 0, outcome
+    for number, policy in ((1, "isolated"), (2, "same-bridge"), (4, "open")):
+        result = attach(machine, network(number), f"w{number}")
+        assert run(machine, "ADD", wall("iptables", number, ingressPolicy=policy), result, f"w{number}").status == 0
+    program = "iptables" if version == 4 else "ip6tables"
+    place = ("-t", table, "-A", BASE[table], *(["-i", "eth+"] if table == "filter" else []))
+    machine.run(program, *place, "!", "-o", "br1", "-p", "tcp", "-m", "comment", "--comment", 'a "b" \\ c')
+    saved = machine.run(f"{program}-save", "-t", table).splitlines()
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+    code += f"from cnibox.host.iptables_by_netlink import lines\nprint('\\n'.join(lines({version}, {table!r})))"
+    chains, rules = shown(machine.run(sys.executable, "-c", code).splitlines())
+    assert rules == shown(saved)[1] and len(rules) > 6
+    assert shown(saved)[0] - chains <= {":PREROUTING", ":INPUT", ":OUTPUT"}  # chains that nobody has made yet
 
 
 # --- CHECK, repair, DEL and GC, when the foreign rules came later

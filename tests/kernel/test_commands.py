@@ -160,7 +160,7 @@ def test_repair_names_a_record_of_another_cnibox(machine: Machine) -> None:
     """A draft of a record, which a killed ADD leaves, is none."""
     folder = "/run/cnibox/attachments/c9"
     machine.run("sh", "-c", f"mkdir -p {folder}; echo '{{}}' >{folder}/eth0:n:bridge.new")
-    assert machine.run(f"{machine.farm}/cnibox", "repair") == "nothing was missing\n"
+    assert machine.run(f"{machine.farm}/cnibox", "repair") == "no attachments are on record in /run/cnibox/attachments\n"
     machine.run("sh", "-c", f"echo '{{}}' >{folder}/eth0:n:wormhole")
     done = run(*machine.enter(f"{machine.farm}/cnibox", "repair"))
     said = f"c9 eth0 (network n, wormhole): this cnibox has no plugin wormhole: its record is {folder}/eth0:n:wormhole\n"

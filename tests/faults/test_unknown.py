@@ -137,8 +137,10 @@ def test_repair_waits_for_a_container_that_is_started_again(machine: Machine, ba
     assert machine.wait_until(lambda: waits(repair.pid, machine))
     assert run(machine, "DEL", published, "c2").status == 0
     assert again(machine, "DEL", first, published["prevResult"], "c2").status == 0
-    machine.run("ip", "netns", "delete", "c2")
-    published = publish(machine, first, config, "c2")
+    options = {"container_id": "c2", "netns": "/run/netns/c2"}
+    result = machine.plugin("bridge", "ADD", first, **options).json  # with another address
+    published = {**config, "prevResult": result}
+    assert machine.plugin("portmap", "ADD", published, **options).status == 0
     held.communicate()
     assert repair.communicate()[0] == b"nothing was missing\n"
     assert run(machine, "CHECK", published, "c2").status == 0

@@ -190,7 +190,7 @@ def _foreign_owner() -> int | None:
 
 
 def _is_believed() -> bool:
-    """Whether the state is ours, looked at once. Whoever is not root, not even of a user namespace, cannot read it."""
+    """Whether the state is ours, looked at once. Only root, also of a user namespace, can read it."""
     if not _believed:
         owner = _foreign_owner() if posix.geteuid() == 0 else None
         if owner is not None:

@@ -25,7 +25,7 @@ def report(command: str, error: BaseException) -> int:
         output.complain("".join(traceback.format_exception(error)).rstrip("\n"))
     error = _of_stdout(error)
     if isinstance(error, output.OutputLost) and isinstance(error.error, BrokenPipeError):
-        return FAILED  # whoever has closed the pipe, such as head, has what it wants
+        return FAILED  # the reader, such as head, has closed the pipe
     text, status = _explained(command, error)
     output.complain(f"{f'cnibox {command}'.rstrip()}: {' '.join(text.split())}")
     return status

@@ -1,6 +1,6 @@
 """Files and links that `install` puts in place.
 
-Each appears by a rename: whoever runs a plugin meanwhile has the old one or the new one.
+Each file appears by a rename: a plugin that is started meanwhile is the old one or the new one.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def check_folder(folder: Path, runs: bool = False) -> None:
 
 
 def _make_folder(folder: Path) -> list[Path]:
-    """Make it and those above it that are missing, for everybody to read whatever the umask; those that were made."""
+    """Make the folder and the missing ones above it with mode 0755, also under another umask; returns those it made."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         with Doing(f"making folder {each}"):

@@ -30,7 +30,7 @@ class UdpFlows:
     """UDP flows whose first packet went to `port` of `address`, and whose replies come from `server`.
 
     address: an address in text; empty: any
-    server: address and port of who replies; None: whoever does
+    server: address and port that the replies come from; None: any
     """
 
     def __init__(self, port: int, address: str = "", server: tuple[str, int] | None = None) -> None:

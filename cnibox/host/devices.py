@@ -8,19 +8,12 @@ from __future__ import annotations
 import errno
 import posix
 
+from .files import exists
 from .journal import HostError
 
 PCI = "/sys/bus/pci/devices"
 AUXILIARY = "/sys/bus/auxiliary/devices"
 CLASS = "/sys/class/net"
-
-
-def exists(folder: str) -> bool:
-    try:
-        posix.stat(folder)
-    except OSError:
-        return False
-    return True
 
 
 def interfaces(folder: str) -> list[str]:

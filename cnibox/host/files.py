@@ -65,8 +65,10 @@ def exists(path: str) -> bool:
     with Doing(f"looking for {path}"):
         try:
             posix.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        except OSError as error:
+            if is_absence(error) or error.errno == errno.ENOTDIR:
+                return False
+            raise
     return True
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import posix
 
+from .files import exists
 from .iptables import ENVIRON, FOLDERS
 from .journal import HostError
 from .nftables import say
@@ -13,7 +13,7 @@ from .process import Process
 
 def run(lines: list[str]) -> None:
     """Carry out the commands, all together or none; HostError with nft's own words when it refuses."""
-    path = next((f"{folder}/nft" for folder in FOLDERS if _is_there(f"{folder}/nft")), "")
+    path = next((f"{folder}/nft" for folder in FOLDERS if exists(f"{folder}/nft")), "")
     doing = say(*lines)
     if not path:
         raise HostError(errno.ENOENT, doing, "there is no nft", "install nftables: conditions in its syntax need it")
@@ -24,11 +24,3 @@ def run(lines: list[str]) -> None:
     if status != 0:
         words = " ".join(complaint.decode(errors="replace").split())
         raise HostError(errno.EIO, doing, words or f"exit status {status}")
-
-
-def _is_there(path: str) -> bool:
-    try:
-        posix.stat(path)
-    except OSError:
-        return False
-    return True

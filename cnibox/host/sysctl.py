@@ -194,7 +194,7 @@ def values(namespace: Namespace, keys: Iterable[str]) -> dict[str, str | None]:
 
 
 def in_order(keys: Iterable[str]) -> list[str]:
-    """Those that stand for all interfaces first, so that none undoes what is meant for one interface."""
+    """Sort the keys: those of all interfaces first, so that they do not overwrite the value of one interface."""
     return sorted(keys, key=_rank)
 
 

@@ -90,7 +90,7 @@ class AttachmentPlugin(Plugin):
         return None if record_of_add is None or self._is_outdated(record_of_add) else record_of_add
 
     def _is_outdated(self, record_of_add: Record) -> bool:
-        """Whether prevResult tells of another attachment: a Go plugin's DEL, which knows no record, and its ADD."""
+        """Whether prevResult is of a later attachment: a Go plugin's DEL does not remove the record, nor its ADD."""
         result, facts = self.request.previous, record_of_add.facts
         if result is None:
             return False

@@ -55,7 +55,7 @@ def look(read: Callable[..., T], *arguments: Any) -> T | None:
     try:
         return read(*arguments)
     except HostError as error:
-        log.warning(f"looking for rules that no record tells of: {error}")
+        log.warning(f"looking for rules without a record: {error}")
         return None
 
 

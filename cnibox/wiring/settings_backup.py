@@ -56,16 +56,8 @@ def write(journal: Journal, path: str, before: dict[str, Any]) -> None:
 
 def remove(journal: Journal, path: str) -> None:
     """Remove it, and the draft of a killed ADD."""
-    if _exists(path) or _exists(f"{path}.new"):
+    if files.exists(path) or files.exists(f"{path}.new"):
         journal.run(f"rm -f {word(path)}", lambda: _unlink(path))
-
-
-def _exists(path: str) -> bool:
-    try:
-        posix.lstat(path)
-    except OSError:
-        return False
-    return True
 
 
 def _unlink(path: str) -> None:

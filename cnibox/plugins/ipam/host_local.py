@@ -204,7 +204,7 @@ class HostLocal(Plugin):
     def _is_dead(self, leases: Leases, address: str, holder: Owner, boot: float) -> bool:
         """Whether that lease is nobody's any more: garbled, or from before this boot.
 
-        Whoever makes a lease holds the lock until it is written, as we do now: a garbled one is a dead process's.
+        A lease is written under the lock, which is ours now: a garbled one is of a process that has died.
         """
         from ...wiring.leases.stale import is_older, is_stale
 

@@ -10,7 +10,7 @@ has no interface: it is left alone, and only IPAM is asked. Without `ipam` the i
 from __future__ import annotations
 
 from ... import log, record
-from ...host import devices, lending, links
+from ...host import devices, files, lending, links
 from ...host.journal import HostError
 from ...spec import errors
 from ...spec.errors import CniError
@@ -104,9 +104,9 @@ class HostDevice(LinkPlugin):
 
     def _resolve(self, name: str) -> None:
         """deviceID is either of two."""
-        if "/" not in name and devices.exists(f"{devices.PCI}/{name}"):
+        if "/" not in name and files.exists(f"{devices.PCI}/{name}"):
             self.pci = name
-        elif "/" not in name and devices.exists(f"{devices.AUXILIARY}/{name}"):
+        elif "/" not in name and files.exists(f"{devices.AUXILIARY}/{name}"):
             self.pci, self.auxiliary = "", name
         else:
             advice = f"there is neither {devices.PCI}/{name} nor {devices.AUXILIARY}/{name}"

@@ -7,6 +7,7 @@ which runs it inside user-mode Linux. There it fails if a feature is missing aga
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("kernel")
     group.addoption("--leave-to-uml", metavar="FILE", help="write the tests to FILE that this kernel cannot run")
     group.addoption("--left-to-uml", metavar="FILE", help="run the tests that are in FILE, all of them and no others")
+    group = parser.getgroup("faults")
+    group.addoption("--long", action="store_true", help="sweep all faults and limits, and 20 minutes at random")
+    group.addoption("--seed", type=int, default=time.time_ns() % 1_000_000, help="repeat what was drawn with it")
+    group.addoption("--fault", metavar="'CASE VERB FAULT'", help="run this one of the sweep alone")
 
 
 @pytest.hookimpl(trylast=True)  # after -k

@@ -118,9 +118,22 @@ class Agent:
         asked = {"program": f"{self.farm}/{name}", "environ": environ, "config": config, "faults": {}, "limit": limit}
         return Run(self._ask("run", asked), {})
 
-    def snapshot(self) -> list[str]:
-        """All state that a plugin can change, without what is EXPECTED to stay; in comparable pieces."""
-        pieces: list[str] = self._ask("snapshot", {})
+    def spawn(
+        self, words: list[str], environ: dict[str, str], config: object, *, stale: bool = False, limit: int = 10
+    ) -> Run:
+        """Exec a program with exactly this environment; after `limit` seconds it and its children are killed.
+
+        `stale`: before that, touch the folders of leases, as a change by a Go plugin does.
+        """
+        asked = {"words": words, "environ": environ, "config": json.dumps(config), "stale": stale, "limit": limit}
+        return Run(self._ask("spawn", asked), {})
+
+    def snapshot(self, inside: bool = False) -> list[str]:
+        """All state that a plugin can change, without what is EXPECTED to stay; in comparable pieces.
+
+        `inside`: also what a plugin should never make, rules in the containers and wrong indexes of leases.
+        """
+        pieces: list[str] = self._ask("snapshot", {"inside": inside})
         for pattern, _reason in EXPECTED:
             pieces = [re.sub(pattern, "", piece) for piece in pieces]
         return [piece for piece in pieces if piece]
@@ -150,7 +163,7 @@ def serve() -> None:
         load(name)
     for line in sys.stdin:
         what, arguments = json.loads(line)
-        answer = _run(**arguments) if what == "run" else list(_pieces())
+        answer = {"run": _run, "spawn": _spawn, "snapshot": lambda inside: list(_pieces(inside))}[what](**arguments)
         print(json.dumps(answer), flush=True)
 
 
@@ -171,6 +184,20 @@ def _run(program: str, environ: dict[str, str], config: str, faults: dict[str, s
     for fd in files:
         os.close(fd)
     return {"status": status, "stdout": stdout, "stderr": stderr, "operations": said.split("\0")[:-1]}
+
+
+def _spawn(words: list[str], environ: dict[str, str], config: str, stale: bool, limit: int) -> dict[str, Any]:
+    for folder in Path("/var/lib/cni/networks").glob("[!.]*") if stale else ():
+        os.utime(folder)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(words, env=environ, start_new_session=True, **pipes)
+    try:
+        stdout, stderr = process.communicate(config.encode(), limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        stdout, stderr = process.communicate()[0], f"killed after {limit} s".encode()
+    said = {"stdout": stdout.decode(errors="replace"), "stderr": stderr.decode(errors="replace")}
+    return {"status": process.returncode, **said, "operations": []}
 
 
 def _be(program: str, environ: dict[str, str], faults: Faults, files: list[int]) -> int:
@@ -208,15 +235,18 @@ def _breaker(faults: Faults, said: int) -> Callable[[Any, str], None]:
 _CHANGING = re.compile(r" \w+_timer +[\d.]+| valid_lft .*| counter packets \d+ bytes \d+|numtxqueues.*")
 
 
-def _pieces() -> Iterator[str]:
+def _pieces(inside: bool) -> Iterator[str]:
     containers = sorted(os.listdir("/run/netns"))
     show = b"addr show\nroute show table all\nrule show\n"
     running = [
         (name, subprocess.Popen(["ip", "-d", *words, "-batch", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         for name, words in [("", []), *((name, ["-n", name]) for name in containers)]
     ]
-    rules = subprocess.Popen(["nft", "list", "ruleset"], stdout=subprocess.PIPE)
+    rules = subprocess.Popen(["nft", "list", "ruleset"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     queues = subprocess.Popen(["sh", "-c", _QUEUES], stdout=subprocess.PIPE, text=True)
+    if inside:
+        script = 'for each in "$@"; do nsenter --net=/run/netns/$each nft list ruleset 2>&1 | sed "s/^/$each> /"; done'
+        rules_inside = subprocess.Popen(["sh", "-c", script, "sh", *containers], stdout=subprocess.PIPE, text=True)
     for name, process in running:
         for line in _CHANGING.sub("", process.communicate(show)[0].decode()).splitlines():
             yield f"{name}> {line}"
@@ -224,11 +254,31 @@ def _pieces() -> Iterator[str]:
     yield from queues.communicate()[0].splitlines()
     ruleset = _CHANGING.sub("", rules.communicate()[0].decode())
     yield from re.findall(r"(?ms)^table .*?^}\n", ruleset)
+    if inside:
+        yield from rules_inside.communicate()[0].splitlines()
+        yield from _wrong_indexes()
     for top in ("/run/cnibox", "/run/cni", "/var/lib/cni"):
         for folder, folders, files in os.walk(top):
             yield from (f"{folder}/{name} d {os.stat(f'{folder}/{name}').st_mode:o}" for name in folders)
             yield from (f"{folder}/{name} f {Path(folder, name).read_text()!r}" for name in files)
     yield from ["/run/cnibox d "] if os.path.isdir("/run/cnibox") else []
+
+
+def _wrong_indexes() -> Iterator[str]:
+    """What indexes of leases say that are believed (cnibox/wiring/leases/index.py), and is not true."""
+    for index in Path("/var/lib/cni/networks").glob(".*.index"):
+        folder = index.with_name(index.name[1 : -len(".index")])
+        header, _, lines = index.read_text().partition("\n")
+        if not header.strip("\0 "):
+            continue
+        assert header.startswith("cnibox-leases 1 "), header
+        if os.stat(folder).st_mtime_ns != int(header.split()[3]):
+            continue
+        said = {line.rstrip() for line in lines.splitlines() if line[0] != "#"}
+        leases = [path for path in folder.iterdir() if path.name[0] in "0123456789abcdef" and path.name != "lock"]
+        true = {f"{path.name} {' '.join(path.read_text().split())}" for path in leases}
+        yield from (f"index {folder.name} says: {line}" for line in said - true)
+        yield from (f"index {folder.name} lacks: {line}" for line in true - said)
 
 
 _QUEUES = """

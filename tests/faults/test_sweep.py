@@ -65,7 +65,7 @@ def swept(
         for number, tally in enumerate(pool.map(one, cases), 1):
             total.add(tally)
             if whole:
-                terminal.line(f"{number} of {len(cases)} cases: {total.runs} runs, {len(total.violations)} violations")
+                terminal.line(f"{number} of {len(cases)} cases: {total.runs} runs, {len(total.violations)} violations", flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
         terminal.line(f"\n{total.report(seed, 200 if whole else 30)}")

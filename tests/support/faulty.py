@@ -163,7 +163,7 @@ def serve() -> None:
         load(name)
     for line in sys.stdin:
         what, arguments = json.loads(line)
-        answer = {"run": _run, "spawn": _spawn, "snapshot": lambda inside: list(_pieces(inside))}[what](**arguments)
+        answer = {"run": _run, "spawn": _spawn, "snapshot": lambda inside: list(pieces(inside))}[what](**arguments)
         print(json.dumps(answer), flush=True)
 
 
@@ -235,7 +235,7 @@ def _breaker(faults: Faults, said: int) -> Callable[[Any, str], None]:
 _CHANGING = re.compile(r" \w+_timer +[\d.]+| valid_lft .*| counter packets \d+ bytes \d+|numtxqueues.*")
 
 
-def _pieces(inside: bool) -> Iterator[str]:
+def pieces(inside: bool) -> Iterator[str]:
     containers = sorted(os.listdir("/run/netns"))
     show = b"addr show\nroute show table all\nrule show\n"
     running = [

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -39,3 +39,14 @@ def agent(source_farm: str, request: pytest.FixtureRequest) -> Iterator[Agent]:
         agent = Agent(machine, source_farm)
         yield agent
         agent.close()
+
+
+@pytest.fixture
+def tell(capfd: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Print it at once, whether the test fails or not."""
+
+    def tell(text: str) -> None:
+        with capfd.disabled():
+            print(f"\n{text}", flush=True)
+
+    return tell

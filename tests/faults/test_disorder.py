@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from tests.support.machine import Machine, farm_in
 
 
 @pytest.mark.kernel("ifb", "tbf", "macvlan")
-def test_random_run(request: pytest.FixtureRequest, cnibox: Path, tmp_path: Path) -> None:
+def test_random_run(
+    request: pytest.FixtureRequest, cnibox: Path, tmp_path: Path, tell: Callable[[str], None]
+) -> None:
     """At the end nothing is left; no address or port is given twice; containers are reachable."""
     seed = request.config.getoption("seed")
     seconds = 1200 if request.config.getoption("long") else 60
@@ -33,6 +36,6 @@ def test_random_run(request: pytest.FixtureRequest, cnibox: Path, tmp_path: Path
     lines.append(f"{len(told['violations'])} violations")
     for each in told["violations"][:25]:
         lines += [each["words"], *(f"    {line}" for line in each["sequence"])]
-    request.config.get_terminal_writer().line("\n" + "\n".join(lines))
+    tell("\n".join(lines))
     if told["violations"]:
         pytest.fail(f"{len(told['violations'])} violations; --seed {seed} begins the same way", pytrace=False)

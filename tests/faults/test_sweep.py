@@ -36,18 +36,16 @@ SECONDS = {"faults": 80, "limits": 30}
 
 def swept(
     request: pytest.FixtureRequest,
-    farm: str,
-    scratch: Path,
     kind: str,
     choose: Callable[[Sweep, str, bool, random.Random, int], Iterable[Fault | Limit]],
 ) -> None:
     """Try what is chosen for each verb of each case, two cases at a time."""
+    farm, scratch, tell = (request.getfixturevalue(name) for name in ("farm", "tmp_path", "tell"))
     if asked := request.config.getoption("fault"):
         return repeated(farm, scratch, kind, asked)
     seed: int = request.config.getoption("seed")
     whole: bool = request.config.getoption("long")
     deadline = math.inf if whole else time.monotonic() + SECONDS[kind]
-    terminal = request.config.get_terminal_writer()
     cases = [case for case in SWEPT if not any(complaint(feature) for feature in case.kernel)]
     random.Random(seed).shuffle(cases)
     total = Tally()
@@ -65,10 +63,10 @@ def swept(
         for number, tally in enumerate(pool.map(one, cases), 1):
             total.add(tally)
             if whole:
-                terminal.line(f"{number} of {len(cases)} cases: {total.runs} runs, {len(total.violations)} violations", flush=True)
+                tell(f"{number} of {len(cases)} cases: {total.runs} runs, {len(total.violations)} violations")
     finally:
         pool.shutdown(cancel_futures=True)
-        terminal.line(f"\n{total.report(seed, 200 if whole else 30)}")
+        tell(total.report(seed, 200 if whole else 30))
     if total.violations:
         pytest.fail(f"{len(total.violations)} violations; --seed {seed} draws the same", pytrace=False)
 
@@ -84,7 +82,7 @@ def repeated(farm: str, scratch: Path, kind: str, asked: str) -> None:
                 pytest.fail(sweep.tally.report(0), pytrace=False)
 
 
-def test_injected_faults(request: pytest.FixtureRequest, farm: str, tmp_path: Path) -> None:
+def test_injected_faults(request: pytest.FixtureRequest) -> None:
     """Of each system call one that passes, and of every third one that stays; or a sample of these."""
 
     def choose(sweep: Sweep, verb: str, stale: bool, rng: random.Random, count: int) -> list[Fault]:
@@ -95,10 +93,10 @@ def test_injected_faults(request: pytest.FixtureRequest, farm: str, tmp_path: Pa
                 found.append(rng.choice(lasting))
         return rng.sample(found, min(count, len(found))) if count else found
 
-    swept(request, farm, tmp_path, "faults", choose)
+    swept(request, "faults", choose)
 
 
-def test_real_limits(request: pytest.FixtureRequest, farm: str, tmp_path: Path) -> None:
+def test_real_limits(request: pytest.FixtureRequest) -> None:
     """4 to 24 open files; /run and /var/lib/cni full, out of inodes, and read-only."""
 
     def choose(sweep: Sweep, verb: str, stale: bool, rng: random.Random, count: int) -> list[Limit]:
@@ -106,4 +104,4 @@ def test_real_limits(request: pytest.FixtureRequest, farm: str, tmp_path: Path) 
         limits = [each for each in LIMITS if not (sweep.case.path and each.name.startswith("/var"))]
         return rng.sample(limits, count or len(limits))
 
-    swept(request, farm, tmp_path, "limits", choose)
+    swept(request, "limits", choose)

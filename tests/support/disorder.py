@@ -20,9 +20,11 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from tests.support.faulty import EXPECTED, pieces
+from tests.support.packets import PYTHON
 
 GO, NETNS, HOST = "/usr/lib/cni", "/run/netns", "192.0.2.1"
 SETUP = f"""
@@ -106,6 +108,8 @@ class Disorder:
         self.wanted: dict[int, set[str]] = defaultdict(set)
         """Host port -> the containers that may have it, from before their ADD until after their DEL."""
         self.flushed = self.mended = 0
+        self.calm = threading.Lock()
+        """Held while rules are missing, and by Go's firewall, which would put its jump in front of what repair puts back."""
         self.selector = selectors.DefaultSelector()
         self.libc = ctypes.CDLL(None)
 
@@ -137,7 +141,8 @@ class Disorder:
         }
         who = f"{'Go ' * go}{verb} {config['type']}{'' if netns else ' without namespace'}"
         words = ["timeout", "--foreground", "--signal=KILL", str(kill or 30), f"{environ['CNI_PATH']}/{config['type']}"]
-        ended = subprocess.run(words, input=json.dumps(config), env=environ, capture_output=True, text=True)
+        with self.calm if go and config["type"] == "firewall" else nullcontext():
+            ended = subprocess.run(words, input=json.dumps(config), env=environ, capture_output=True, text=True)
         status, stdout, killed = ended.returncode, ended.stdout, ended.returncode in (-9, 137)
         outcome = "killed" if killed else f"{status} {' '.join(stdout.split())[:160] if status else ''}"
         self.note(box.name, f"{who}: {outcome}")
@@ -274,20 +279,24 @@ class Disorder:
         while time.monotonic() < self.end:
             time.sleep(rng.uniform(0.0, 0.5))
             what = rng.choices(["repair", "flush", "install"], [8, 2, 1])[0]
-            if what == "flush":
+            self.counts[what] += 1
+            if what != "flush":
+                self.cnibox(*(["install", self.farm, "--force", "--python", PYTHON] if what == "install" else ["repair"]))
+                continue
+            with self.calm:
                 self.flushed += 1
                 flush = rng.choice(FLUSHES)
                 subprocess.run(["sh", "-c", flush], stderr=subprocess.DEVNULL)
                 self.note("host", flush)
-            install = ["install", self.farm, "--force", "--python", "/usr/bin/python3"]
-            words = [f"{self.farm}/cnibox", *(install if what == "install" else ["repair"])]
-            ended = subprocess.run(words, capture_output=True, text=True)
-            if what == "flush":
+                self.cnibox("repair")
                 self.mended += 1
-            self.note("host", f"{words[1]}: {ended.returncode} {' '.join(ended.stdout.split())[:300]}")
-            self.counts[what] += 1
-            if ended.returncode:
-                self.violation(f"{words[1]} fails: {ended.stderr}", *re.findall(r"w\d+n\d+", ended.stderr))
+
+    def cnibox(self, verb: str, *arguments: str) -> None:
+        words = [f"{self.farm}/cnibox", verb, *arguments]
+        ended = subprocess.run(words, capture_output=True, text=True)
+        self.note("host", f"{verb}: {ended.returncode} {' '.join(ended.stdout.split())[:300]}")
+        if ended.returncode:
+            self.violation(f"{verb} fails: {ended.stderr}", *re.findall(r"w\d+n\d+", ended.stderr))
 
     def answer(self) -> None:
         """The servers of all containers: they say the container's name."""
@@ -322,6 +331,7 @@ class Disorder:
 
     def run(self) -> dict[str, Any]:
         subprocess.run(["sh", "-ec", SETUP], check=True)
+        threading.excepthook = lambda broken: self.violation(f"the test itself: {broken.exc_value!r}")
         threading.Thread(target=self.answer, daemon=True).start()
         self.every_network()
         before = _state()

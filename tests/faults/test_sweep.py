@@ -83,14 +83,14 @@ def repeated(farm: str, scratch: Path, kind: str, asked: str) -> None:
 
 
 def test_injected_faults(request: pytest.FixtureRequest) -> None:
-    """Of each system call one that passes, and of every third one that stays; or a sample of these."""
+    """Each system call fails in one of the ways that fit; every third stays broken from then on. Or a sample of these."""
 
     def choose(sweep: Sweep, verb: str, stale: bool, rng: random.Random, count: int) -> list[Fault]:
         found = []
         for faults in sweep.faults(verb, stale):
-            found.append(rng.choice([each for each in faults if not each.lasting]))
-            if (lasting := [each for each in faults if each.lasting]) and rng.random() < 0.33:
-                found.append(rng.choice(lasting))
+            lasting = [each for each in faults if each.lasting]
+            once = [each for each in faults if not each.lasting]
+            found.append(rng.choice(lasting if lasting and rng.random() < 0.33 else once))
         return rng.sample(found, min(count, len(found))) if count else found
 
     swept(request, "faults", choose)

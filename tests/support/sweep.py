@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -29,7 +30,7 @@ PROMISES = {
     "V5": "CHECK and STATUS change nothing",
 }
 VERBS = ("ADD", "DEL", "DEL without namespace", "CHECK", "GC", "STATUS")
-LIMIT = 5
+LIMIT = 10
 """Seconds for a run; it takes a few hundredths."""
 STDOUT_GONE = re.compile(r"(?m)^write\(1, .*INJECTED")
 """Exception to V1: what cannot be written to stdout is told by the exit status alone, or on stderr."""
@@ -91,8 +92,10 @@ class Sweep(AbstractContextManager["Sweep"]):
         self.tally = Tally()
         self.with_c1: Counter[str] | None = None
         self.stack = ExitStack()
+        self.bare = False
+        """Whether the DEL after a failure gets neither namespace nor prevResult."""
         self.state = ""
-        """What c1 has of the case: "" or the verb's need, "attached"; "spoilt": the machine is no longer of use."""
+        """Of c1: "attached" or "detached"; "spoilt" or "": another machine is needed."""
 
     def __exit__(self, *_: object) -> None:
         self.stack.close()
@@ -153,6 +156,7 @@ class Sweep(AbstractContextManager["Sweep"]):
             if time.monotonic() > deadline:
                 break
             self._be("detached" if verb == "ADD" else "attached")
+            self.bare = self.case.plugin != "loopback" and zlib.crc32(str(fault).encode()) % 2 == 0
             Path(self.log).write_text("")
             ended = self._exec(verb, fault.words(self.log), stale)
             traced = Path(self.log).read_text()
@@ -209,20 +213,13 @@ class Sweep(AbstractContextManager["Sweep"]):
             if checked.status:
                 yield "V1", f"exit 0, but CHECK says {checked.stdout[:300]!r}"
         if verb == "ADD" or ended.status:
-            netns = "" if ended.status and self.tally.runs % 2 and self.case.plugin != "loopback" else None
-            if verb == "ADD" and ended.status:  # a runtime has no result of it
-                given = self.agent.previous if self.case.after else {}
-                clean = self._delete(netns, given.get("c1"))
-            else:
-                clean = delete(self.agent, self.case, netns)
+            netns = "" if ended.status and self.bare else None
+            config = {**self.case.config, **({} if netns == "" else previous(self.agent, "c1"))}
+            clean = self.agent.plugin(self.case.plugin, "DEL", config, netns=netns, path=self.case.path)
             if clean.status:
                 yield "V2", f"the clean DEL fails: {clean.stdout[:300]}"
         for promise, words in self._changed(self.without):
             yield "V3" if promise == "V2" and not ended.status else promise, words
-
-    def _delete(self, netns: str | None, result: Any) -> Run:
-        config = {**self.case.config, **({"prevResult": result} if result and netns is None else {})}
-        return self.agent.plugin(self.case.plugin, "DEL", config, netns=netns, path=self.case.path)
 
     def _wrong_output(self, verb: str, ended: Run) -> str:
         if ended.status > 0 and STDOUT_GONE.search(Path(self.log).read_text()):
@@ -241,7 +238,7 @@ class Sweep(AbstractContextManager["Sweep"]):
         if not isinstance(said.get("code"), int) or not said.get("msg"):
             return f"no error object: {ended.stdout!r}"
         unclear = _UNCLEAR.search(said["msg"])
-        return f"unclear: {unclear[0]}" if unclear or "Traceback" in ended.stderr else ""
+        return f"unclear: {unclear[0]}" if unclear else ended.stderr if "Traceback" in ended.stderr else ""
 
     def _changed(self, before: Counter[str]) -> Iterator[tuple[str, str]]:
         """What is lost that does not come and go with c1 is V4, all else V2; the kernel may need a moment."""

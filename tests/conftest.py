@@ -50,6 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--leave-to-uml", metavar="FILE", help="write the tests to FILE that this kernel cannot run")
     group.addoption("--left-to-uml", metavar="FILE", help="run the tests that are in FILE, all of them and no others")
     group = parser.getgroup("faults")
+    group.addoption("--sample", action="store_true", help="sweep a sample of faults and limits, and a minute at random")
     group.addoption("--long", action="store_true", help="sweep all faults and limits, and 20 minutes at random")
     group.addoption("--seed", type=int, default=time.time_ns() % 1_000_000, help="repeat what was drawn with it")
     group.addoption("--fault", metavar="'CASE VERB FAULT'", help="run this one of the sweep alone")

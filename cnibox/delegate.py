@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 BUSY_LIMIT = 5.0
 """Seconds for which a plugin file that is just being written (ETXTBSY) is tried again, as in the reference."""
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES)
+"""Who may not look into a folder of CNI_PATH takes the next one, as in the reference."""
 
 
 class Delegate:
@@ -118,8 +120,13 @@ def find(name: str, path: list[str]) -> str:
         try:
             if posix.stat(candidate).st_mode & 0o170000 == 0o100000:
                 return candidate
-        except (OSError, ValueError):
+        except ValueError:
             continue
+        except OSError as error:
+            # The next folder may have another plugin of this name.
+            if error.errno not in NOT_THERE:
+                text = f'looking for plugin "{name}" in {folder}: {error.strerror}'
+                raise CniError(errors.INTERNAL, text, "CNI_PATH names that folder") from None
     text = f'failed to find plugin "{name}" in path [{" ".join(path)}]'
     advice = "CNI_PATH must name the folder that holds it; "
     advice += "`cnibox install DIR` puts it there" if name in registry.PLUGINS else registry.no_such(name)

@@ -25,6 +25,9 @@ class Plugin:
     needed_to_delete = Options()
     """Those that DEL and GC read: what has become of the others must not keep anything alive."""
 
+    state_folders: tuple[str, ...] = ()
+    """Where an ADD writes files of its own."""
+
     def __init__(self, name: str, request: Request, machine: Machine) -> None:
         self.name = name
         self.request = request

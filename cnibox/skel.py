@@ -7,6 +7,7 @@ namespace guard, undo after a failed ADD, signals, errors.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
+import errno
 import posix
 import time
 
@@ -30,6 +31,8 @@ REFERENCE = "1.9.1"
 """The release of the Go reference whose options and behaviour we have. nerdctl reads it from the bare run: 1.7.1 and
 newer have the firewall's isolation. Our own version follows it as semver's build metadata, which orders nothing."""
 
+NO_PATH = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES)
+"""Nothing can be opened by such a path either."""
 HELD_SIGNALS = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
 
 
@@ -108,6 +111,8 @@ def report_status(plugin: Plugin) -> None:
     """What would make an ADD fail is 50, unless its code tells more: wrong input, or what a delegate says itself."""
     try:
         plugin.status()
+        for folder in plugin.state_folders:
+            files.require_writable(folder)
     except (CniError, OSError) as error:
         found = as_cni_error(error)
         if found.code not in (0, errors.INTERNAL, errors.IO_FAILURE):
@@ -125,8 +130,14 @@ def _guard_namespace(request: Request) -> None:
         return
     try:
         theirs, ours = posix.stat(request.netns), posix.stat(OWN)
-    except (OSError, ValueError):
+    except ValueError:
         return  # whoever needs it will say what is wrong with it
+    except OSError as error:
+        if error.errno in NO_PATH:
+            return  # the same
+        # The next look may succeed, and show the host's.
+        text = f"looking at network namespace {request.netns}: {error.strerror}"
+        raise CniError(errors.INVALID_NETNS, text) from None
     if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
         return
     if request.command == "DEL":

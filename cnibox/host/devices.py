@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import posix
 
-from .files import exists
+from .files import Doing, exists
 from .journal import HostError
 
 PCI = "/sys/bus/pci/devices"
@@ -35,10 +35,12 @@ def driver(folder: str) -> str:
 
 def place(name: str) -> list[str]:
     """Where an interface is in the tree of devices: ["pci0000:00", "0000:00:03.0", "virtio2", "net", "eth0"]."""
-    try:
-        return posix.readlink(f"{CLASS}/{name}").partition("/devices/")[2].split("/")
-    except OSError:
-        return []  # sysfs is another namespace's, or not mounted
+    path = f"{CLASS}/{name}"
+    with Doing(f"reading {path}"):
+        try:
+            return posix.readlink(path).partition("/devices/")[2].split("/")
+        except FileNotFoundError:
+            return []  # sysfs is another namespace's, or not mounted
 
 
 def is_hardware(steps: list[str]) -> bool:

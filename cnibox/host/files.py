@@ -60,16 +60,32 @@ def read(path: str, dir_fd: int | None = None) -> bytes | None:
             posix.close(fd)
 
 
-def exists(path: str) -> bool:
+def exists(path: str, dir_fd: int | None = None, *, follow_symlinks: bool = True) -> bool:
     """Whether there is a file of that name, or one that a symlink leads to; HostError when it cannot be told."""
     with Doing(f"looking for {path}"):
         try:
-            posix.stat(path)
+            posix.stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
         except OSError as error:
             if is_absence(error) or error.errno == errno.ENOTDIR:
                 return False
             raise
     return True
+
+
+def require_writable(path: str) -> None:
+    """HostError where no file can be made in that folder: EACCES, EROFS, or ENOSPC. A missing one is made by an ADD."""
+    while path and not exists(path):
+        path = path.rpartition("/")[0]
+    path, doing = path or "/", f"looking for room in {path or '/'}"
+    with Doing(doing):
+        room = posix.statvfs(path)
+    free = room.f_bfree if posix.geteuid() == 0 else room.f_bavail
+    if room.f_flag & posix.ST_RDONLY:
+        raise HostError(errno.EROFS, doing)
+    if (room.f_blocks and not free) or (room.f_files and not room.f_ffree):
+        raise HostError(errno.ENOSPC, doing)
+    if not posix.access(path, posix.W_OK | posix.X_OK):
+        raise HostError(errno.EACCES, doing, "it cannot be written to")
 
 
 def replace(path: str, data: bytes, mode: int = 0o600) -> None:

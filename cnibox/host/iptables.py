@@ -185,10 +185,7 @@ class Restore:
         if path is None:
             raise missing_program(version)
         script = "\n".join((f"*{table}", *lines, "COMMIT", ""))
-        try:
-            self.process = Process([path, "--noflush", "-w"], script.encode(), ENVIRON, inherited=inherited)
-        except OSError as error:
-            raise HostError(error.errno or errno.EIO, f"running {path}", error.strerror or "") from None
+        self.process = Process([path, "--noflush", "-w"], script.encode(), ENVIRON, inherited=inherited)
 
     def finish(self) -> None:
         """HostError with the program's own words when it refused."""

@@ -37,7 +37,12 @@ def word(text: str) -> str:
 
 
 class HostError(OSError):
-    """The machine refused: an errno, what was being done, and where we know it what to do about it."""
+    """The machine refused: an errno, what was being done, and where we know it what to do about it.
+
+    `is_unknown`: it may have done it all the same; no answer came.
+    """
+
+    is_unknown = False
 
     def __init__(self, code: int, doing: str, reason: str = "", hint: str = "") -> None:
         super().__init__(code, reason or posix.strerror(code))
@@ -98,7 +103,12 @@ class Journal:
         started = time.perf_counter()
         if before is not None:
             before(self, say)
-        result = do()
+        try:
+            result = do()
+        except HostError as error:
+            if error.is_unknown:
+                self.note(say, undo, shared=shared, started=started)
+            raise
         if result is not UNCHANGED:
             self.note(say, undo, shared=shared, started=started)
             self.done[-1].is_evidence = is_evidence

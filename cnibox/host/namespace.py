@@ -46,6 +46,10 @@ class Machine:
         self.host = Namespace(self, OWN)
         self.current: Namespace | None = self.host
 
+    def require_host(self) -> None:
+        """Enter the namespace of the host unless the process is in it; HostError when the kernel refuses."""
+        self.host._move(self.host)
+
     def open(self, path: str) -> Namespace:
         """Open the namespace at a path; HostError ENOENT when it is not there, EINVAL when it is none."""
         return Namespace(self, path)
@@ -223,7 +227,7 @@ class Batch:
         for (say, _, undo, shared, journal.why), answer in zip(queue, answers, strict=True):
             if isinstance(answer, NetlinkError):
                 refused = refused or refusal(say, answer)
-            else:
+            if not isinstance(answer, NetlinkError) or answer.is_unknown:
                 journal.note(say, undo, shared=shared)
         if refused is not None:
             raise refused
@@ -231,7 +235,9 @@ class Batch:
 
 def refusal(say: str, error: NetlinkError) -> HostError:
     """What the kernel refused, as an error that tells the operation and the kernel's own words."""
-    return HostError(error.errno or errno.EIO, say, error.strerror or "")
+    refused = HostError(error.errno or errno.EIO, say, error.strerror or "")
+    refused.is_unknown = error.is_unknown
+    return refused
 
 
 def attempt(do: Callable[[], object], *tolerated: int) -> bool:

@@ -6,6 +6,7 @@ import errno
 import sys
 
 from .journal import HostError, word
+from .namespace import refusal
 from .netlink import nft
 from .netlink.codec import attribute
 from .netlink.socket import NLM_F_APPEND, NLM_F_CREATE, Netlink, NetlinkError
@@ -135,7 +136,7 @@ class Table:
         """Carry them out all together or not at all; the kernel's refusal becomes a HostError that tells `say`."""
         with open_socket(self.namespace) as socket:
             for error in socket.transaction(*requests):
-                raise HostError(error.errno or errno.EIO, say, error.strerror or "")
+                raise refusal(say, error)
 
     def _place(self, chain: str) -> list[tuple[str, Any]]:
         return [("NFTA_RULE_TABLE", self.name), ("NFTA_RULE_CHAIN", chain)]

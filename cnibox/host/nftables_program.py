@@ -17,10 +17,7 @@ def run(lines: list[str]) -> None:
     doing = say(*lines)
     if not path:
         raise HostError(errno.ENOENT, doing, "there is no nft", "install nftables: conditions in its syntax need it")
-    try:
-        status, _, complaint = Process([path, "-f", "-"], "\n".join([*lines, ""]).encode(), ENVIRON).finish()
-    except OSError as error:
-        raise HostError(error.errno or errno.EIO, f"running {path}", error.strerror or "") from None
+    status, _, complaint = Process([path, "-f", "-"], "\n".join([*lines, ""]).encode(), ENVIRON).finish()
     if status != 0:
         words = " ".join(complaint.decode(errors="replace").split())
         raise HostError(errno.EIO, doing, words or f"exit status {status}")

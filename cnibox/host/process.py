@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import posix
 
+from .files import Doing, write_all
 from .namespace import Machine
 
 TYPE_CHECKING = False
@@ -30,38 +31,42 @@ class Process:
         interruptible: bool = False,
         inherited: int = -1,
     ) -> None:
-        self.files = [posix.memfd_create(name, posix.MFD_CLOEXEC) for name in ("stdin", "stdout", "stderr")]
+        self.program = arguments[0]
+        self.files: list[int] = []
         self.status: int | None = None
         self.output: tuple[bytes, bytes] | None = None
-        try:
-            while stdin:
-                stdin = stdin[posix.write(self.files[0], stdin) :]
-            posix.lseek(self.files[0], 0, 0)
-            actions = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(self.files)]
-            if inherited >= 0:
-                actions.append((posix.POSIX_SPAWN_DUP2, inherited, 3))
-            if Machine.own is not None:
-                with Machine.own.host:  # asks the kernel again where a way back from a container's namespace has failed
-                    pass
-            held = () if interruptible else _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
-            self.pid = posix.posix_spawn(
-                arguments[0],
-                arguments,
-                environ,
-                file_actions=actions,
-                setsigmask=held,
-                setsigdef=(_signal.SIGPIPE,),  # which Python ignores
-            )
-        except OSError:
-            self._close()
-            raise
+        with Doing(f"running {self.program}"):
+            try:
+                for name in ("stdin", "stdout", "stderr"):
+                    self.files.append(posix.memfd_create(name, posix.MFD_CLOEXEC))
+                write_all(self.files[0], stdin)
+                posix.lseek(self.files[0], 0, 0)
+                actions = [(posix.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(self.files)]
+                if inherited >= 0:
+                    actions.append((posix.POSIX_SPAWN_DUP2, inherited, 3))
+                held = () if interruptible else _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+                if Machine.own is not None:  # the kernel is asked again where a way back to the host has failed
+                    Machine.own.require_host()
+                self.pid = posix.posix_spawn(
+                    self.program,
+                    arguments,
+                    environ,
+                    file_actions=actions,
+                    setsigmask=held,
+                    setsigdef=(_signal.SIGPIPE,),  # which Python ignores
+                )
+            except OSError:
+                self._close()
+                raise
 
     def finish(self) -> tuple[int, bytes, bytes]:
         """Exit status (negative: the signal that ended it), stdout and stderr; the same at every further call."""
         if self.status is None:
-            self.status = posix.waitstatus_to_exitcode(posix.waitpid(self.pid, 0)[1])
+            with Doing(f"waiting for {self.program}"):
+                self.status = posix.waitstatus_to_exitcode(posix.waitpid(self.pid, 0)[1])
         if self.output is None:
-            output, complaint = (posix.pread(fd, posix.fstat(fd).st_size, 0) for fd in self.files[1:])
+            with Doing(f"reading what {self.program} has printed"):
+                output, complaint = (posix.pread(fd, posix.fstat(fd).st_size, 0) for fd in self.files[1:])
             self.output = output, complaint
             self._close()
         return self.status, *self.output

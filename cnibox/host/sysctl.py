@@ -19,7 +19,7 @@ import errno
 import posix
 
 from .. import log
-from .files import Doing
+from .files import Doing, is_absence
 from .journal import HostError, word
 
 TYPE_CHECKING = False
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from .namespace import Namespace
 
 UNREADABLE = (errno.EINVAL, errno.EPERM, errno.EACCES)
-"""What the kernel answers for a sysctl that can only be written."""
+"""What the kernel answers for a sysctl that can only be written, or that only the first user namespace's root reads."""
+READABLE = 0o004
 NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 READ_ONLY = "/proc/sys is mounted read-only here: mount it read-write, or set this sysctl in another way"
 FINER = {"base_reachable_time": "_ms", "retrans_time": "_ms", "gc_min_interval": "_ms", "unres_qlen": "_bytes"}
@@ -46,7 +47,11 @@ def read(namespace: Namespace, key: str) -> str | None:
     with namespace, Doing(f"reading /proc/sys/{key}"):
         try:
             fd = posix.open(f"/proc/sys/{key}", posix.O_RDONLY | posix.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except PermissionError:
+            if posix.stat(f"/proc/sys/{key}").st_mode & READABLE:  # who refuses it is not the sysctl
+                raise
             return None
         try:
             return posix.read(fd, 4096).decode().rstrip("\n")
@@ -62,11 +67,15 @@ def read(namespace: Namespace, key: str) -> str | None:
 
 def exists(namespace: Namespace, key: str) -> bool:
     """Whether this kernel has such a key, with a value."""
-    with namespace:
+    with namespace, Doing(f"looking for /proc/sys/{key}"):
         try:
             return posix.stat(f"/proc/sys/{key}").st_mode & 0o170000 == 0o100000
-        except OSError:
+        except NotADirectoryError:
             return False
+        except OSError as error:
+            if is_absence(error):
+                return False
+            raise
 
 
 def write(namespace: Namespace, key: str, value: str, *, shared: bool = False, best_effort: bool = False) -> None:
@@ -97,12 +106,13 @@ def put(namespace: Namespace, key: str, value: str, before: dict[str, str | None
         for path, former in restoring(namespace, before):
             _put(namespace, path, former, say)
 
-    try:
-        namespace.machine.journal.run(say, lambda: _put(namespace, key, value, say), undo, shared=shared)
-    except HostError as error:
-        if error.errno not in NOT_WRITABLE or not same(before.get(key) or "", value):
-            raise
-        log.info(f"{error}; it has this value already")
+    with namespace:  # until it is in the journal: the way out may fail
+        try:
+            namespace.machine.journal.run(say, lambda: _put(namespace, key, value, say), undo, shared=shared)
+        except HostError as error:
+            if error.errno not in NOT_WRITABLE or not same(before.get(key) or "", value):
+                raise
+            log.info(f"{error}; it has this value already")
 
 
 def _put(namespace: Namespace, key: str, value: str, say: str) -> None:
@@ -236,10 +246,10 @@ def _rank(key: str) -> tuple[int, bool, str]:
 
 
 def _listing(namespace: Namespace, folder: str) -> list[str]:
-    with namespace:
+    with namespace, Doing(f"reading /proc/sys/{folder}"):
         try:
             return posix.listdir(f"/proc/sys/{folder}")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
 

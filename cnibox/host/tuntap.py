@@ -7,7 +7,7 @@ import fcntl
 import posix
 from _struct import pack
 
-from . import links
+from . import files, links
 from .journal import HostError
 
 TYPE_CHECKING = False
@@ -76,11 +76,7 @@ def _open_device(doing: str) -> int:
 
 
 def has_selinux() -> bool:
-    try:
-        posix.stat(SELINUX)
-    except OSError:
-        return False
-    return True
+    return files.exists(SELINUX)
 
 
 def _attach(fd: int, request: bytes, label: str) -> None:

@@ -26,6 +26,7 @@ class AttachmentPlugin(Plugin):
     """A plugin that changes a container's network: its namespace, and DEL and GC of what `remember` wrote down."""
 
     sandbox: Namespace
+    state_folders = (record.STATE,)
 
     def __init__(self, name: str, request: Request, machine: Machine) -> None:
         super().__init__(name, request, machine)

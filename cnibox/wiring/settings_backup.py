@@ -56,7 +56,7 @@ def write(journal: Journal, path: str, before: dict[str, Any]) -> None:
 
 def remove(journal: Journal, path: str) -> None:
     """Remove it, and the draft of a killed ADD."""
-    if files.exists(path) or files.exists(f"{path}.new"):
+    if any(files.exists(name, follow_symlinks=False) for name in (path, f"{path}.new")):
         journal.run(f"rm -f {word(path)}", lambda: _unlink(path))
 
 

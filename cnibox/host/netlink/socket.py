@@ -55,7 +55,10 @@ class NetlinkError(OSError):
 
     errno and strerror, the latter with the kernel's own words; index: of the request in its call, -1 for a
     whole batch; attribute: the name of the attribute that the kernel found fault with, or "".
+    is_unknown: the request was sent, and its answer did not come: the kernel may have carried it out.
     """
+
+    is_unknown = False
 
     def __init__(self, number: int, text: str = "", index: int = 0, attribute: str = "") -> None:
         words = posix.strerror(number)
@@ -132,7 +135,7 @@ class Netlink:
         """The one object that answers a request; NetlinkError ENOBUFS when only the ACK came."""
         answers = self.run(request, wanted=wanted)[0]
         if not answers:
-            raise NetlinkError(errno.ENOBUFS, _LOST)
+            raise _unknown(errno.ENOBUFS, _LOST)
         return answers[0]
 
     def dump(
@@ -247,7 +250,7 @@ class Netlink:
         except BlockingIOError:
             raise
         except OSError as error:
-            raise NetlinkError(error.errno or errno.EIO, "receiving from the kernel") from None
+            raise _unknown(error.errno or errno.EIO, "receiving from the kernel") from None
         # Whoever has CAP_NET_ADMIN in a container may write to our socket in its namespace.
         if sender[0] != _KERNEL:
             return
@@ -255,7 +258,7 @@ class Netlink:
         while start + _HEADER <= len(data):
             length, message_type, flags, sequence = unpack_from("IHHI", data, start)
             if length < _HEADER or start + length > len(data):
-                raise NetlinkError(errno.EBADMSG, "receiving from the kernel")
+                raise _unknown(errno.EBADMSG, "receiving from the kernel")
             yield message_type, flags, sequence, data, start + _HEADER, start + length
             start += (length + 3) & ~3
 
@@ -290,11 +293,11 @@ class Netlink:
             except BlockingIOError:
                 break
             except NetlinkError as error:
-                overflows += 1  # the kernel reports each overflow once
-                if error.errno != errno.ENOBUFS or overflows > _OVERFLOWS:
+                overflows += 1  # the kernel reports each overflow once; without memory the answer stays in the queue
+                if error.errno not in (errno.ENOBUFS, errno.ENOMEM) or overflows > _OVERFLOWS or not error.is_unknown:
                     raise
         return [
-            NetlinkError(errno.ENOBUFS, _LOST, offset + position) if result is None else result
+            _unknown(errno.ENOBUFS, _LOST, offset + position) if result is None else result
             for position, result in enumerate(results)
         ]
 
@@ -375,6 +378,12 @@ class Netlink:
                 self._socket.setsockopt(SOL_SOCKET, _SO_RCVBUFFORCE, 2048 * len(messages))
         except OSError:  # not permitted: then the transaction itself says so
             pass
+
+
+def _unknown(number: int, text: str, index: int = 0) -> NetlinkError:
+    error = NetlinkError(number, text, index)
+    error.is_unknown = True
+    return error
 
 
 def _batches(messages: list[_Encoded]) -> Iterator[list[_Encoded]]:

@@ -8,9 +8,9 @@ leases are those of the reference, which may work on the same folder at the same
 
 from __future__ import annotations
 
-import posix
-
 from ... import log
+from ...host import files
+from ...host.journal import HostError
 from ...plugin import Attempts, Plugin
 from ...spec import errors
 from ...spec.address import Address, Cidr
@@ -228,11 +228,11 @@ class HostLocal(Plugin):
     def _require_writable(self) -> None:
         """The folder of leases, or what of the way to it is there: STATUS makes nothing."""
         path = self.leases.path
-        while not posix.access(path, posix.F_OK) and path != "/":
-            path = path.rpartition("/")[0] or "/"
-        if not posix.access(path, posix.W_OK | posix.X_OK):
-            advice = f"it is read-only, no folder, or another user's: make it writable, {ADVICE}"
-            raise CniError(errors.IO_FAILURE, f"cannot write leases below {path}", advice)
+        try:
+            files.require_writable(path)
+        except HostError as error:
+            advice = f"make it writable and see that it has room, {ADVICE}"
+            raise CniError(errors.IO_FAILURE, f"cannot write leases to {path}: {error}", advice) from None
 
 
 def _boot_time() -> float:

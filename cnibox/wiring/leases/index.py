@@ -51,16 +51,16 @@ class Index:
         try:
             mode = posix.O_RDWR if writable else posix.O_RDONLY
             self.fd = posix.open(self.name, mode | files.SAFE, dir_fd=self.dir_fd)
-        except OSError:
+            header, length = posix.pread(self.fd, HEADER, 0), posix.fstat(self.fd).st_size
+        except OSError:  # whatever the reason: the leases themselves are read then
             return None
         self.kept = writable
         start = b"%b %b " % (MAGIC, self.boot)
-        header = posix.pread(self.fd, HEADER, 0)
         words = header[len(start) :].split()
         if not header.startswith(start) or len(words) != 3 or not all(word.isdigit() for word in words):
             return None
         stamp, self.size, self.dead = (int(word) for word in words)
-        return stamp if self.size == posix.fstat(self.fd).st_size else None
+        return stamp if self.size == length else None
 
     def rebuild(self, leases: list[tuple[str, bytes, bytes]], writable: bool) -> None:
         """Begin anew with these (address, container ID, interface)."""
@@ -74,9 +74,10 @@ class Index:
                 return self._write(lines)
             except OSError:  # a full disk, say
                 self.close()
-        self.fd = posix.memfd_create("leases", posix.MFD_CLOEXEC)
         self.kept = False
-        self._write(lines)
+        with files.Doing("keeping the list of leases in memory"):
+            self.fd = posix.memfd_create("leases", posix.MFD_CLOEXEC)
+            self._write(lines)
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -161,7 +162,8 @@ class Index:
         """The lines as (offset, some whole lines)."""
         at = HEADER
         while at < self.size:
-            part = posix.pread(self.fd, PART, at)
+            with files.Doing(f"reading the index {self.name}"):
+                part = posix.pread(self.fd, PART, at)
             part = part[: part.rfind(b"\n") + 1]
             if not part:
                 return

@@ -78,12 +78,14 @@ class LeaseFiles:
         flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
         with Doing(f"opening {self.data_dir}"):
             self.beside = posix.open(self.data_dir, flags)
-        with Doing(f"opening {self.path}", "it must be a folder, and not a symlink to one"):
-            try:
+        try:
+            with Doing(f"opening {self.path}"):
                 self.folder = posix.open(self.network, flags | posix.O_NOFOLLOW, dir_fd=self.beside)
-            except OSError:
-                posix.close(self.beside)
-                raise
+        except HostError as error:
+            posix.close(self.beside)
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                error.hint = "it must be a folder, and not a symlink to one"
+            raise
 
     def close(self) -> None:
         posix.close(self.folder)
@@ -94,7 +96,8 @@ class LeaseFiles:
 
     def stamp(self) -> int:
         """The folder's mtime in ns: another one whenever somebody has made or removed a file in it."""
-        return posix.fstat(self.folder).st_mtime_ns
+        with Doing(f"looking at {self.path}"):
+            return posix.fstat(self.folder).st_mtime_ns
 
     def owner(self, address: str) -> tuple[bytes, bytes] | None:
         """Container ID and interface that a lease names; None: there is no such file.
@@ -128,14 +131,15 @@ class LeaseFiles:
 
     def is_taken(self, address: str) -> bool:
         """A symlink in that place is in the way, too."""
-        return posix.access(address, posix.F_OK, dir_fd=self.folder, follow_symlinks=False)
+        return files.exists(address, self.folder, follow_symlinks=False)
 
     def made(self, address: str) -> float | None:
         """When that lease was made, in seconds since 1970; None if it has gone meanwhile."""
-        try:
-            return posix.lstat(f"{self.path}/{address}").st_mtime
-        except FileNotFoundError:
-            return None
+        with Doing(f"looking at {self.path}/{address}"):
+            try:
+                return posix.lstat(f"{self.path}/{address}").st_mtime
+            except FileNotFoundError:
+                return None
 
     def last_reserved(self, number: int) -> str:
         """The address that range set `number` gave last; "" if there is none."""

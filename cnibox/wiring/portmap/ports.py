@@ -36,7 +36,7 @@ def take(machine: Machine, wanted: Published, plugin: str, remember: Callable[[]
     owner = wanted.owner
     record.make_state(machine, FOLDER)
     with files.Lock(FOLDER):
-        listing = posix.listdir(FOLDER)
+        listing = record.names_in(FOLDER)
         dead = _dead_holders(machine, wanted, plugin, listing)
         remember()
         suffix = _suffix(owner.container_id, owner.ifname)
@@ -71,11 +71,7 @@ def entries_of_others(owner: Owner) -> int:
 
 def is_first() -> bool:
     """Whether nobody has taken a port since the machine was booted."""
-    try:
-        posix.stat(FOLDER)
-    except FileNotFoundError:
-        return True
-    return False
+    return not files.exists(FOLDER)
 
 
 def _dead_holders(machine: Machine, wanted: Published, plugin: str, listing: list[str]) -> list[Record]:

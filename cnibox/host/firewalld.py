@@ -89,6 +89,9 @@ def _jeepney(program: str) -> Any:
 
 # --- whether it runs
 
+NO_BUS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, None)
+"""Nobody listens there, or it does not answer; None is a timeout's."""
+
 
 def is_running() -> bool:
     """Whether somebody owns firewalld's name on the system bus; nothing is asked where there is no bus."""
@@ -98,8 +101,9 @@ def is_running() -> bool:
                 connection.settimeout(LIMIT)
                 connection.connect(address)
                 return _has_owner(connection)
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno not in NO_BUS:
+                raise HostError(error.errno or 0, "asking the system bus whether firewalld runs") from None
     return False
 
 

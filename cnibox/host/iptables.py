@@ -14,6 +14,7 @@ from _struct import pack
 
 from . import files
 from .journal import HostError
+from .namespace import require_host
 from .netlink.codec import Family, attribute
 from .netlink.socket import Netlink
 from .process import Process
@@ -143,6 +144,7 @@ def _has_foreign_rules(version: int, table: str) -> bool:
             found.append(True)
         return False
 
+    require_host()
     try:
         with Netlink(_NFTABLES) as socket:
             for chain in socket.dump(_GETCHAIN, {"nfgen_family": family}, holding=_is_not_of_iptables):

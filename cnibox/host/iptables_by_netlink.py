@@ -14,9 +14,10 @@ import sys
 from _socket import AF_INET, AF_INET6, inet_ntop
 
 from .journal import HostError
+from .namespace import require_host
 from .netlink import nft
 from .netlink.codec import attribute
-from .netlink.socket import Netlink, NetlinkError
+from .netlink.socket import Netlink
 from .nftables_listing import EVERYTHING
 
 TYPE_CHECKING = False
@@ -43,11 +44,12 @@ class _Unknown(Exception):
 def lines(version: int, table: str) -> list[str]:
     """The chains of a table, then its rules in order."""
     of_table = {"nfgen_family": FAMILY[version], "attrs": [("NFTA_RULE_TABLE", table)]}
+    require_host()
     try:
         with Netlink(nft.FAMILY) as socket:
             chains = socket.dump(nft.NFT_MSG_GETCHAIN, {"nfgen_family": FAMILY[version], "attrs": []}, EVERYTHING)
             rules = socket.dump(nft.NFT_MSG_GETRULE, of_table, EVERYTHING)
-    except NetlinkError as error:
+    except OSError as error:
         say = f"nft list table {'ip' if version == 4 else 'ip6'} {table}"
         raise HostError(error.errno or errno.EIO, say, error.strerror or "") from None
     names = [each for each in chains if attribute(each, "NFTA_CHAIN_TABLE") == table]

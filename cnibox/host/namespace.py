@@ -37,7 +37,7 @@ class Machine:
     """
 
     own: Machine | None = None
-    """The machine of this process: its programs are started on the host, whatever namespace the process is in."""
+    """The machine of this process, for `require_host`."""
 
     def __init__(self, program: str) -> None:
         Machine.own = self
@@ -45,10 +45,6 @@ class Machine:
         self.journal = Journal()
         self.host = Namespace(self, OWN)
         self.current: Namespace | None = self.host
-
-    def require_host(self) -> None:
-        """Enter the namespace of the host unless the process is in it; HostError when the kernel refuses."""
-        self.host._move(self.host)
 
     def open(self, path: str) -> Namespace:
         """Open the namespace at a path; HostError ENOENT when it is not there, EINVAL when it is none."""
@@ -231,6 +227,12 @@ class Batch:
                 journal.note(say, undo, shared=shared)
         if refused is not None:
             raise refused
+
+
+def require_host() -> None:
+    """Enter the namespace of the host unless the process is in it; HostError when the kernel refuses."""
+    if Machine.own is not None:
+        Machine.own.host._move(Machine.own.host)
 
 
 def refusal(say: str, error: NetlinkError) -> HostError:

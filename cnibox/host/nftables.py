@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 
+from .files import Doing
 from .journal import HostError, word
 from .namespace import refusal
 from .netlink import nft
@@ -44,10 +45,12 @@ def open_socket(namespace: Namespace) -> Netlink:
 def usable(namespace: Namespace) -> bool:
     """Whether this kernel has nftables, and lets us see it."""
     try:
-        with open_socket(namespace) as socket:
+        with open_socket(namespace) as socket, Doing("asking the kernel for nftables"):
             socket.run((nft.NFT_MSG_GETGEN, 0, {"attrs": []}))
-    except OSError:
-        return False
+    except HostError as error:
+        if error.errno in (*ABSENT, errno.EPERM, errno.EACCES):
+            return False
+        raise
     return True
 
 

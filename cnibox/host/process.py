@@ -6,7 +6,7 @@ import _signal  # type: ignore[import-not-found]
 import posix
 
 from .files import Doing, write_all
-from .namespace import Machine
+from .namespace import require_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ class Process:
                 if inherited >= 0:
                     actions.append((posix.POSIX_SPAWN_DUP2, inherited, 3))
                 held = () if interruptible else _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
-                if Machine.own is not None:  # the kernel is asked again where a way back to the host has failed
-                    Machine.own.require_host()
+                require_host()  # the kernel is asked again where a way back from a container's namespace has failed
                 self.pid = posix.posix_spawn(
                     self.program,
                     arguments,

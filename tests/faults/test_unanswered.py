@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import posix
 import re
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cnibox.host import firewalld, nftables
 from cnibox.host.journal import HostError
+from cnibox.host.namespace import Machine as OwnMachine
 from cnibox.host.process import Process
 from cnibox.wiring.leases.on_disk import LeaseFiles
 from tests.support.faulty import Agent, Run, difference
@@ -133,6 +136,19 @@ def test_an_address_that_cannot_be_looked_at_is_not_free(tmp_path: Path) -> None
     posix.close(leases.folder)
     with pytest.raises(HostError, match=r"looking for 10\.7\.0\.9: Bad file descriptor"):
         leases.is_taken("10.7.0.9")
+
+
+def test_without_descriptors_nftables_and_firewalld_are_not_missing() -> None:
+    host = OwnMachine("cnibox").host
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(HostError, match=r"^opening a netlink socket for nftables: Too many open files$"):
+            nftables.usable(host)
+        with pytest.raises(HostError, match=r"^asking the system bus whether firewalld runs: Too many open files$"):
+            firewalld.is_running()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_program_that_cannot_be_started_is_named() -> None:

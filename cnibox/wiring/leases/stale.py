@@ -6,6 +6,7 @@ import posix
 import time
 
 from ... import record
+from ...host.files import Doing
 from . import is_garbled
 from .on_disk import UNREADABLE
 
@@ -25,10 +26,11 @@ def boot_time() -> float:
     """
     witnesses = [time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)]
     for path in MADE_AT_BOOT:
-        try:
-            witnesses.append(posix.stat(path).st_mtime)
-        except OSError:
-            pass  # the others still tell
+        with Doing(f"looking at {path}"):
+            try:
+                witnesses.append(posix.stat(path).st_mtime)
+            except FileNotFoundError:
+                pass  # the others still tell
     return min(witnesses)
 
 

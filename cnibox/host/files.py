@@ -161,8 +161,11 @@ def lock_open(fd: int, path: str, limit: float = LOCK_LIMIT) -> None:
     pause = 0.0005
     while True:
         try:
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            with Doing(f"locking {path}"):
+                return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except HostError as error:
+            if error.errno != errno.EAGAIN:
+                raise
             if time.monotonic() > deadline:
                 reason = f"not to be had for {limit:g} s"
                 raise HostError(errno.EAGAIN, f"locking {path}", reason, _holder(fd)) from None

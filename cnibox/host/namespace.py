@@ -264,8 +264,10 @@ def _open(path: str) -> int:
     try:
         if fcntl.ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET:
             return fd
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):  # no namespace answers so
+            posix.close(fd)
+            raise HostError(error.errno or errno.EIO, doing) from None
     posix.close(fd)
     hint = "a file left behind where a namespace was once mounted can be removed"
     raise HostError(errno.EINVAL, doing, "this is not a network namespace", hint)

@@ -62,10 +62,11 @@ def remove(journal: Journal, path: str) -> None:
 
 def _unlink(path: str) -> None:
     for name in (path, f"{path}.new"):
-        try:
-            posix.unlink(name)
-        except NotADirectoryError:
-            pass
-        except OSError as error:
-            if not files.is_absence(error):
-                raise
+        with files.Doing(f"removing {name}"):
+            try:
+                posix.unlink(name)
+            except NotADirectoryError:
+                pass
+            except OSError as error:
+                if not files.is_absence(error):
+                    raise

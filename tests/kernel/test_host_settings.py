@@ -137,7 +137,7 @@ def test_read_only_sysctl_that_must_be_written(machine: Machine, network: Any) -
     outcome = machine.plugin(config["type"], "ADD", config)
     assert outcome.status == 1
     said = outcome.json["msg"] + outcome.json.get("details", "")
-    assert "net/ipv6/conf/all/forwarding" in said and "Read-only" in said and "on the host" in said
+    assert "net/ipv6/conf/all/forwarding" in said and "Read-only" in said and "mount it read-write" in said
     assert state(machine) == before
 
 

@@ -78,8 +78,8 @@ def set_up_commands(ip: str, snat: bool) -> list[str]:
 
 
 def delete_unused(table: Table) -> None:
-    """Take it back, unless somebody has rules there by now."""
-    if not any(table.comments(chain) for chain in (HOSTPORTS, OLD_HOSTPORTS, MASQUERADING)):
+    """Take it back, unless somebody has rules there by now; it may not have been made."""
+    if table.chains() and not any(table.comments(chain) for chain in (HOSTPORTS, OLD_HOSTPORTS, MASQUERADING)):
         table.commit(f"nft delete table {nftables.FAMILIES[table.family]} {NAME}", table.delete())
 
 

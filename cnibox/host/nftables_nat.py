@@ -89,7 +89,9 @@ class Rule:
 
     def __init__(self, expressions: list[Expression]) -> None:
         self.expressions = expressions
-        self.values = list(_values(expressions))
+        self.values: list[bytes] = []
+        for each in expressions:
+            _add_values(each, self.values)
 
     @property
     def kinds(self) -> list[str]:
@@ -218,14 +220,17 @@ def _get(table: Table, kind: int, attributes: list[tuple[str, Any]]) -> dict[str
             raise HostError(error.errno or errno.EIO, f"reading table {table.name} of nftables") from None
 
 
-def _values(expressions: list[Expression]) -> Iterator[bytes]:
-    """What is compared with or loaded, in order, and the contents of iptables' own matches and targets."""
-    for name, value in (pair for each in expressions for pair in each["attrs"]):
-        if name in ("NFTA_DATA_VALUE", "NFTA_MATCH_INFO", "NFTA_TARGET_INFO"):
-            yield value
-        elif name in ("NFTA_EXPR_DATA", "NFTA_CMP_DATA", "NFTA_BITWISE_MASK", "NFTA_IMMEDIATE_DATA"):
-            if value.__class__ is dict:
-                yield from _values([value])
+_CONTENTS = frozenset(("NFTA_DATA_VALUE", "NFTA_MATCH_INFO", "NFTA_TARGET_INFO"))
+_AROUND = frozenset(("NFTA_EXPR_DATA", "NFTA_CMP_DATA", "NFTA_BITWISE_MASK", "NFTA_IMMEDIATE_DATA"))
+
+
+def _add_values(message: dict[str, Any], values: list[bytes]) -> None:
+    """Add what is compared with or loaded, in order, and the contents of iptables' own matches and targets."""
+    for name, value in message["attrs"]:
+        if name in _CONTENTS:
+            values.append(value)
+        elif name in _AROUND and value.__class__ is dict:
+            _add_values(value, values)
 
 
 def _matches(expressions: list[Expression]) -> Iterator[tuple[str, bytes]]:

@@ -209,6 +209,15 @@ def remove_folder(container_id: str) -> None:
         pass  # the container has other attachments, or never had one
 
 
+def remove_empty_folders() -> None:
+    """Remove the folders that ADDs have left which were killed before they wrote a record."""
+    for container_id in names_in(ATTACHMENTS):
+        lock = None if names_in(f"{ATTACHMENTS}/{container_id}") else lock_of(container_id)
+        if lock is not None:  # no ADD is about to write into it
+            with lock:
+                remove_folder(container_id)
+
+
 def of(request: Request, plugin: str) -> Record | None:
     """The plugin's record of this attachment: under the network's name, or under the one that it had at ADD."""
     found = [record for record in parts(request.container_id, plugin) if record.ifname == request.ifname]

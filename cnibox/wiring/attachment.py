@@ -150,6 +150,7 @@ class AttachmentPlugin(Plugin):
             if (container_id, ifname) not in valid:
                 attempt(record.remove_drafts, self.machine, container_id, ifname, self.name)
                 record.remove_folder(container_id)
+        attempt(record.remove_empty_folders)
         self.collect(attempt, valid)
         attempt.finish()
 

@@ -99,7 +99,7 @@ class AttachmentPlugin(Plugin):
         host_interface = facts.get("hostInterface")
         if names and isinstance(host_interface, str) and host_interface not in names:
             return True
-        texts = facts.get("addresses") or facts.get("masquerade")
+        texts = facts.get(self.address_fact)
         before = {str(text).partition("/")[0] for text in texts} if isinstance(texts, list) else set()
         now = {str(ip.address.address) for ip in result.ips}
         return bool(before and now) and before.isdisjoint(now)

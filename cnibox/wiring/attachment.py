@@ -25,6 +25,8 @@ NOT_A_NAMESPACE = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR)
 class AttachmentPlugin(Plugin):
     """A plugin that changes a container's network: its namespace, and DEL and GC of what `remember` wrote down."""
 
+    address_fact = ""
+    """The fact of its records that lists the container's addresses, if one does."""
     sandbox: Namespace
     state_folders = (record.STATE,)
 

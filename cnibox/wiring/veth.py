@@ -45,6 +45,7 @@ IP_MASQ_BACKEND = Option(
 class VethPlugin(InterfacePlugin):
     """ADD, DEL and GC of an attachment by a veth pair; a plugin says what is at the near end."""
 
+    address_fact = "masquerade"
     needed_to_delete = Options(IP_MASQ)
 
     def add(self) -> Result:

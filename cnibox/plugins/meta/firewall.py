@@ -80,6 +80,8 @@ class Firewall(ChainedPlugin):
         ),
     )
 
+    address_fact = "addresses"
+
     # --- ADD
 
     def add(self) -> Result:

@@ -61,6 +61,8 @@ class Portmap(ChainedPlugin):
     def derived_names(self) -> list[tuple[str, str]]:
         return [*super().derived_names(), (CONTAINER_ID, ports.longest_name(self.owner()))]
 
+    address_fact = "addresses"
+
     # --- ADD
 
     def add(self) -> Result:

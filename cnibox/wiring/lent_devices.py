@@ -74,7 +74,7 @@ def recorded_name(link: Link, records: Iterable[Record]) -> str:
 
 
 def likely_name(link: Link, ifname: str) -> str:
-    """The same of a device that a Go plugin lent, of which there is no record; empty if it does not look like one.
+    """The same for a device that a Go plugin lent, without a record; empty if it does not look like one.
 
     An alias may also be an administrator's description: then nothing else looks as if the kernel had brought it back.
     """

@@ -256,7 +256,7 @@ class _Family:
     # --- CHECK
 
     def missing(self) -> list[str]:
-        """In words. An own rule may have conditions before those that we know: so its last values are compared."""
+        """The missing rules, in words. Their last values are compared: a rule of ours may begin with conditions."""
         wanted = [(chain, words, Rule(expressions)) for chain, words, expressions in self.rules()]
         lengths = {len(rule.values) for _, _, rule in wanted}
         own = {(chain, rule.ending(n)) for chain, _, rule in self._own(self.addresses, set()) for n in lengths}
